@@ -1,0 +1,76 @@
+"""Every Python block and every `holdfast` command of the documents runs, and shows what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+BLOCK = re.compile(r"^( *)```(python|console)(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
+FILE = re.compile(r"# ([\w/]+)\.py\n")
+COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_document_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+    """Pasted in order into one empty folder, the blocks of a document work."""
+    command = [sys.executable, "-W", "error", __file__, str(path)]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def run(path: Path) -> None:
+    """Run a document's blocks in this process, as one module in the current folder."""
+    sys.path[0] = str(Path.cwd())
+    sys.modules["document"] = module = ModuleType("document")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    document = path.read_text("utf-8")
+    for block in BLOCK.finditer(document):
+        _, language, options, text = block.groups()
+        assert not options, f"A block has no options, so that it always runs: {options!r}"
+        if language == "console":
+            run_commands(textwrap.dedent(text))
+        elif file := FILE.match(text):
+            vars(module).update(names_of_file(file[1], text))
+        else:
+            above = "\n" * document.count("\n", 0, block.start(4))
+            code = compile(above + textwrap.dedent(text), path, "exec", dont_inherit=True)
+            exec(code, vars(module))
+
+
+def names_of_file(name: str, text: str) -> dict[str, object]:
+    """Save a block that opens with `# name.py` as that file, and import it from there."""
+    path = Path(f"{name}.py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    importlib.invalidate_caches()
+    return vars(importlib.import_module(name.replace("/", ".")))
+
+
+def run_commands(text: str) -> None:
+    """Run the commands that call `holdfast`, and compare what they print where that is shown."""
+    for command, shown in COMMAND.findall(text):
+        if re.search(r"(^|\| *)holdfast\b", command):
+            done = subprocess.run(command, check=False, shell=True, capture_output=True, text=True)
+            printed = done.stdout + done.stderr
+            assert shown or done.returncode == 0, f"$ {command}\n{printed}"
+            assert not shown or same(shown, printed), f"$ {command}\n{printed}"
+
+
+def same(shown: str, printed: str) -> bool:
+    """Whether the outputs are equal; `...` in what is shown stands for anything."""
+    return doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
