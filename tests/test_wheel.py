@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
+UV = [sys.executable, "-m", "uv", "--quiet"]
 RESOLUTIONS = {
     "locked": ["--constraints", str(ROOT / "requirements" / "dev.txt")],
     "lowest": ["--resolution", "lowest"],
@@ -39,9 +40,10 @@ print(record.version, record.state)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this checkout."""
+    """The wheel, built from the source archive that this checkout makes."""
     folder = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], ROOT)
+    backend = ["--no-build-isolation", "--python", sys.executable]
+    run([*UV, "build", *backend, "--out-dir", str(folder)], ROOT)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -50,10 +52,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(wheel: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The scripts of an environment that holds the wheel and what it declares, nothing else."""
     scripts = tmp_path / "env" / "bin"
-    uv = [sys.executable, "-m", "uv", "--quiet"]
     install = ["pip", "install", "--python", str(scripts / "python"), str(wheel)]
-    run([*uv, "venv", "--python", sys.executable, str(scripts.parent)], tmp_path)
-    run([*uv, *install, *RESOLUTIONS[request.param]], tmp_path)
+    run([*UV, "venv", "--python", sys.executable, str(scripts.parent)], tmp_path)
+    run([*UV, *install, *RESOLUTIONS[request.param]], tmp_path)
     return scripts
 
 
