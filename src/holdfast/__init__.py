@@ -1,0 +1,67 @@
+"""Durable, typed state machines: what the library offers, and nothing else."""
+
+from holdfast.errors import (
+    BatchError,
+    CircuitOpenError,
+    CommandRejectedError,
+    DecodeError,
+    DefinitionError,
+    GuardFailedError,
+    HoldfastError,
+    InvalidTransitionError,
+    KeyReusedError,
+    NotFoundError,
+    OutcomeUnknownError,
+    QueryError,
+    RejectedError,
+    RetriesExhaustedError,
+    StoreError,
+    TransactionClosedError,
+    ValidationError,
+    VersionConflictError,
+)
+from holdfast.machine.definition import Machine
+from holdfast.machine.model import Command, Meta, State, field
+from holdfast.record import Change, Context, Page, Record, Request, Transition
+from holdfast.service.retry import CircuitBreaker, Conflict, Retry
+from holdfast.service.service import Service
+from holdfast.stores import open_store
+from holdfast.stores.contract import Checkpoint
+
+__all__ = [
+    "BatchError",
+    "Change",
+    "Checkpoint",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "Command",
+    "CommandRejectedError",
+    "Conflict",
+    "Context",
+    "DecodeError",
+    "DefinitionError",
+    "GuardFailedError",
+    "HoldfastError",
+    "InvalidTransitionError",
+    "KeyReusedError",
+    "Machine",
+    "Meta",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "Page",
+    "QueryError",
+    "Record",
+    "RejectedError",
+    "Request",
+    "RetriesExhaustedError",
+    "Retry",
+    "Service",
+    "State",
+    "StoreError",
+    "Transition",
+    "TransactionClosedError",
+    "ValidationError",
+    "VersionConflictError",
+    "field",
+    "open_store",
+]

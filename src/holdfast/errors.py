@@ -1,0 +1,253 @@
+"""Every error the library raises; the branch says what a caller can do about it.
+
+    HoldfastError
+    ├── DefinitionError             the program is wrong; change the definition
+    ├── RejectedError               nothing written; the same again will not help
+    │   ├── InvalidTransitionError  no handler for this command in this state
+    │   ├── GuardFailedError        a guard refused, with its reason
+    │   ├── CommandRejectedError    a handler refused, with its reason
+    │   ├── ValidationError         a value that cannot be stored and read back
+    │   └── KeyReusedError          an idempotency key that names another command
+    ├── VersionConflictError        nothing written; somebody else was first, decide again
+    │   └── RetriesExhaustedError   … and so it was at every attempt that the retry allows
+    ├── CircuitOpenError            not tried: conflicts were too many of late
+    ├── NotFoundError               no such entity
+    ├── TransactionClosedError      a transaction that was committed or abandoned is over
+    ├── BatchError                  an exception group: what failed in a batch that was all or nothing
+    ├── DecodeError                 stored bytes that this code cannot read
+    ├── QueryError                  a question that cannot be asked
+    └── StoreError                  the store could not do it; nothing written
+        └── OutcomeUnknownError     the store died while committing: neither success nor failure is claimed
+
+A handler's, guard's or hook's own exception is none of these: it arrives as it was raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HoldfastError(Exception):
+    """The root of every error that the library raises."""
+
+
+class DefinitionError(HoldfastError):
+    """A machine is declared wrongly, or a handler broke its own declaration."""
+
+
+class RejectedError(HoldfastError):
+    """A command was refused: nothing was written, and sending it again will not help."""
+
+
+class InvalidTransitionError(RejectedError):
+    """The machine has no handler for the command in the state the entity is in.
+
+    `state` and `command` are names (`state` is None where there is no entity), `allowed` the
+    names of the commands that the state takes.
+    """
+
+    def __init__(
+        self,
+        machine: str,
+        state: str | None,
+        command: str,
+        allowed: Sequence[str],
+        id: str | None = None,
+    ) -> None:
+        self.machine = machine
+        self.id = id
+        self.state = state
+        self.command = command
+        self.allowed = tuple(allowed)
+        super().__init__(machine, state, command, self.allowed, id)
+
+    def __str__(self) -> str:
+        entity = entity_name(self.machine, self.id)
+        where = f"in state {self.state}" if self.state else "which does not exist"
+        allowed = ", ".join(self.allowed) or "no command at all"
+        return f"{self.command} cannot be applied to {entity}, {where}; allowed: {allowed}"
+
+
+class GuardFailedError(RejectedError):
+    """A guard refused the transition. `guard` is its name, `reason` what it gave as the reason."""
+
+    def __init__(self, guard: str, reason: str | None = None) -> None:
+        self.guard = guard
+        self.reason = reason
+        super().__init__(guard, reason)
+
+    def __str__(self) -> str:
+        return f"guard {self.guard} refused" + (f": {self.reason}" if self.reason else "")
+
+
+class CommandRejectedError(RejectedError):
+    """For handlers to raise: the command is refused for the reason given."""
+
+
+class ValidationError(RejectedError):
+    """A value breaks its declared constraints, a size limit, or would not survive being stored.
+
+    `path` leads to the offending part (`$.lines[2].price`), where there is one.
+    """
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class KeyReusedError(RejectedError):
+    """An idempotency key was used before, for another command.
+
+    `version` is the version that the first command with this key made.
+    """
+
+    def __init__(self, machine: str, id: str, key: str, version: int, reason: str) -> None:
+        self.machine = machine
+        self.id = id
+        self.key = key
+        self.version = version
+        self.reason = reason
+        super().__init__(machine, id, key, version, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"key {self.key!r} was used for {entity_name(self.machine, self.id)} at version "
+            f"{self.version} {self.reason}; nothing was written, use a new key for a new request"
+        )
+
+
+class NotFoundError(HoldfastError):
+    """There is no such entity, or it had no such version."""
+
+    def __init__(self, machine: str, id: str, detail: str = "does not exist") -> None:
+        self.machine = machine
+        self.id = id
+        self.detail = detail
+        super().__init__(machine, id, detail)
+
+    def __str__(self) -> str:
+        return f"{entity_name(self.machine, self.id)} {self.detail}"
+
+
+class VersionConflictError(HoldfastError):
+    """The entity was not at the version the decision was made on; nothing was written.
+
+    `expected` is that version and `actual` the one found; 0 means that there was no live entity.
+    """
+
+    def __init__(self, machine: str, id: str, expected: int, actual: int) -> None:
+        self.machine = machine
+        self.id = id
+        self.expected = expected
+        self.actual = actual
+        super().__init__(machine, id, expected, actual)
+
+    @property
+    def gap(self) -> int:
+        """How many versions the entity was ahead of the decision."""
+        return self.actual - self.expected
+
+    def __str__(self) -> str:
+        entity = entity_name(self.machine, self.id)
+        return (
+            f"{entity} is at version {self.actual}, not {self.expected}; nothing was written, "
+            "load it and decide again"
+        )
+
+
+class RetriesExhaustedError(VersionConflictError):
+    """Every attempt that the `Retry` allows met a conflict; nothing was written.
+
+    `attempts` counts them; `conflict` is the last one, and gives `expected` and `actual`.
+    """
+
+    def __init__(self, conflict: VersionConflictError, attempts: int, reason: str) -> None:
+        super().__init__(conflict.machine, conflict.id, conflict.expected, conflict.actual)
+        self.args = (conflict, attempts, reason)
+        self.conflict = conflict
+        self.attempts = attempts
+        self.reason = reason
+
+    def __str__(self) -> str:
+        entity = entity_name(self.machine, self.id)
+        return (
+            f"{entity} changed under every one of {self.attempts} attempts ({self.reason}); the "
+            f"last expected version {self.expected} and found {self.actual}; nothing was written, "
+            "try later or raise the limits of Retry"
+        )
+
+
+class CircuitOpenError(HoldfastError):
+    """The circuit breaker is open after many conflicts; the command was not tried.
+
+    `conflict` is the last one that the breaker saw, on this entity or on another;
+    `retry_in_seconds` tells when it will let a probe through.
+    """
+
+    def __init__(
+        self, machine: str, id: str, conflict: VersionConflictError, retry_in_seconds: float
+    ) -> None:
+        self.machine = machine
+        self.id = id
+        self.conflict = conflict
+        self.retry_in_seconds = retry_in_seconds
+        super().__init__(machine, id, conflict, retry_in_seconds)
+
+    def __str__(self) -> str:
+        return (
+            f"{entity_name(self.machine, self.id)} was not tried: the circuit breaker is open, "
+            f"last because {self.conflict}; try again in {self.retry_in_seconds:.3f} s"
+        )
+
+
+class TransactionClosedError(HoldfastError):
+    """The transaction was committed or abandoned before; begin a new one."""
+
+
+class BatchError(ExceptionGroup[Exception], HoldfastError):
+    """A batch that is all or nothing failed; nothing was written.
+
+    `failures` maps the index of a request to its error; requests that are not in it were sound.
+    """
+
+    failures: dict[int, Exception]
+
+    def __new__(cls, message: str, failures: dict[int, Exception]) -> BatchError:
+        group = super().__new__(cls, message, list(failures.values()))
+        group.failures = failures
+        return group
+
+    def __init__(self, message: str, failures: dict[int, Exception]) -> None:
+        super().__init__(message, list(failures.values()))
+
+    def derive(self, excs: Sequence[Exception]) -> BatchError:  # type: ignore[override]
+        """Build the group that `split` and `subgroup` return, with the indexes kept."""
+        kept = {index: error for index, error in self.failures.items() if error in excs}
+        return BatchError(self.message, kept)
+
+
+class DecodeError(HoldfastError):
+    """What is stored cannot be read by this code: a type or a field it does not know."""
+
+
+class QueryError(HoldfastError):
+    """The question asked of the store is malformed."""
+
+
+class StoreError(HoldfastError):
+    """The store could not do what was asked; nothing was written."""
+
+
+class OutcomeUnknownError(StoreError):
+    """The store failed while committing and could not be asked again.
+
+    The transition is stored whole or not at all, and which of the two is not known. Send the
+    command again with the same `key` once the store is back: it is applied at most once.
+    """
+
+
+def entity_name(machine: str, id: str | None) -> str:
+    """Return how messages name an entity: `order 'o-1'`, shortened where the id is long."""
+    if id is None:
+        return f"a {machine}"
+    return f"{machine} {id!r}" if len(id) <= 80 else f"{machine} {id[:77]!r}…"

@@ -1,0 +1,178 @@
+"""Reads what a handler's annotations declare: source states, commands, targets, parameters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import FunctionType, NoneType, UnionType
+from typing import Annotated, Any, Never, NoReturn, Union, get_args, get_origin
+
+import msgspec
+
+from holdfast.errors import DefinitionError
+
+_PARAMETERS = ("state", "command", "deps", "context")
+_VAR_ARGUMENTS = 0x04 | 0x08  # CO_VARARGS | CO_VARKEYWORDS
+_COROUTINE = 0x80 | 0x20 | 0x200  # CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What one handler takes and returns, as declared. NoneType stands for "not there"."""
+
+    function: FunctionType
+    location: str
+    sources: tuple[type, ...]
+    commands: tuple[type, ...]
+    targets: tuple[type, ...]
+    parameters: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+
+def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
+    """Read a handler's annotations; `namespace` holds the local names where it was defined.
+
+    Annotations are evaluated one by one and only those of the state, the command and the result,
+    so that a dependency imported for type checking alone breaks nothing. Raises DefinitionError.
+    """
+    if not isinstance(function, FunctionType):
+        raise DefinitionError(f"a handler is a function, not {function!r}")
+    location = location_of(function)
+    inner = _unwrapped(function)
+    parameters = _parameters(inner, location)
+    if inner.__code__.co_flags & _COROUTINE:
+        raise DefinitionError(f"{location}: handlers are plain functions; return the state")
+
+    def types_of(name: str) -> tuple[type, ...]:
+        if name not in annotations:
+            what = "its result" if name == "return" else f"the parameter {name!r}"
+            raise DefinitionError(f"{location}: {what} has no annotation; the types are the chart")
+        try:
+            value = _evaluate(annotations[name], inner, namespace)
+            return flatten(value)
+        except (NameError, TypeError, AttributeError, SyntaxError) as error:
+            raise DefinitionError(
+                f"{location}: the annotation {annotations[name]!r} of {name!r} cannot be "
+                f"evaluated: {error}"
+            ) from error
+
+    annotations = _annotations(inner)
+    return Signature(
+        function,
+        location,
+        types_of("state"),
+        types_of("command"),
+        types_of("return"),
+        parameters,
+    )
+
+
+def flatten(annotation: Any) -> tuple[type, ...]:
+    """Return the classes that an annotation unites, NoneType for None; raises TypeError."""
+    if annotation is None:
+        return (NoneType,)
+    if annotation is Never or annotation is NoReturn:
+        return ()
+    if hasattr(annotation, "__value__"):  # type X = A | B
+        return flatten(annotation.__value__)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return flatten(get_args(annotation)[0])
+    if origin is Union or origin is UnionType:
+        members = [cls for part in get_args(annotation) for cls in flatten(part)]
+        return tuple(dict.fromkeys(members))
+    if isinstance(annotation, type):
+        return (annotation,)
+    raise TypeError(f"{annotation!r} is not a class or a union of classes")
+
+
+def location_of(function: FunctionType) -> str:
+    """Return where a function was defined: `place (order/machine.py:12)`."""
+    code = _unwrapped(function).__code__
+    return f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def resolve_fields(cls: type, namespace: Mapping[str, Any], seen: set[type]) -> None:
+    """Evaluate the field annotations of a class defined inside a function, which its codec cannot.
+
+    Only names found in `namespace`, the module or the class are needed; raises NameError.
+    """
+    if cls in seen:
+        return
+    seen.add(cls)
+    scope = vars(sys.modules[cls.__module__])
+    for name, annotation in list(cls.__dict__.get("__annotations__", {}).items()):
+        value = annotation
+        if isinstance(annotation, str):
+            value = eval(annotation, scope, {**namespace, **vars(cls)})  # noqa: S307
+            cls.__annotations__[name] = value
+        for part in _classes_in(value):
+            resolve_fields(part, namespace, seen)
+
+
+def _classes_in(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return [annotation]
+    return [cls for part in get_args(annotation) for cls in _classes_in(part)]
+
+
+def _unwrapped(function: FunctionType) -> FunctionType:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
+
+
+def _parameters(function: FunctionType, location: str) -> tuple[str, ...]:
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    unknown = [name for name in names if name not in _PARAMETERS]
+    if unknown or code.co_flags & _VAR_ARGUMENTS:
+        extra = ", ".join(map(repr, unknown)) or "* or **"
+        raise DefinitionError(
+            f"{location}: {extra} is not a handler's parameter; they are state, command, and where "
+            "wanted deps and context"
+        )
+    missing = [name for name in ("state", "command") if name not in names]
+    if missing:
+        raise DefinitionError(f"{location}: the parameter {missing[0]!r} is missing")
+    return names
+
+
+def _annotations(function: FunctionType) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 (exists from 3.14 on)
+
+        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
+    return function.__annotations__
+
+
+def _evaluate(annotation: Any, function: FunctionType, namespace: Mapping[str, Any]) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    closure = {name: _contents(cell) for name, cell in cells}
+    return eval(annotation, function.__globals__, {**namespace, **closure})  # noqa: S307
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name of the enclosing function that has no value yet
+        return None
+
+
+def adapt(signature: Signature) -> Callable[..., Any]:
+    """Return the handler as called by position: state, command, then what it takes of the rest."""
+    function = signature.function
+    wanted = [name for name in _PARAMETERS if name in signature.parameters]
+    positional = signature.parameters == tuple(wanted)
+    if positional and not _unwrapped(function).__code__.co_kwonlyargcount:
+        return function
+
+    def by_name(*arguments: Any) -> Any:
+        return function(**dict(zip(wanted, arguments, strict=True)))
+
+    return by_name

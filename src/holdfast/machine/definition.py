@@ -1,0 +1,311 @@
+"""The machine: states, commands and the handlers between them. It is shared, and knows no store."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from holdfast.errors import DefinitionError, InvalidTransitionError, ValidationError
+from holdfast.machine.annotations import (
+    Signature,
+    adapt,
+    flatten,
+    location_of,
+    read_signature,
+    resolve_fields,
+)
+from holdfast.machine.codec import Codec, tag_of
+from holdfast.machine.model import TAG_FIELD, Command, State
+from holdfast.record import Context
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from holdfast.machine.check import Check
+    from holdfast.machine.graph import Graph
+
+    D = TypeVarWithDefault("D", default=None)
+else:
+    D = TypeVar("D")
+
+S = TypeVar("S")
+C = TypeVar("C")
+S0 = TypeVar("S0")
+C0 = TypeVar("C0")
+H = TypeVar("H", bound=Callable[..., object])
+
+_Entry = tuple[Callable[..., Any], int, frozenset[type]]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+
+
+class Machine(Generic[S, C, D]):
+    """The definition of a lifecycle: which commands lead from which states to which.
+
+    `name` is stored with every entity: a letter, then letters, digits, `_`, `.` or `-`. `state`
+    and `command` are a class or a union of classes; `deps`, where handlers take dependencies, is
+    their type. Raises DefinitionError.
+    """
+
+    @overload
+    def __init__(
+        self: Machine[S0, C0, None], name: str, *, state: TypeForm[S0], command: TypeForm[C0]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, name: str, *, state: TypeForm[S], command: TypeForm[C], deps: TypeForm[D]
+    ) -> None: ...
+    def __init__(self, name: str, *, state: Any, command: Any, deps: Any = None) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise DefinitionError(
+                f"{name!r} cannot name a machine: take a letter, then up to 99 letters, digits, "
+                "'_', '.' or '-'"
+            )
+        self.name = name
+        self.states = _members(name, "state", state, State)
+        self.commands = _members(name, "command", command, Command)
+        self.deps = deps
+        self.handlers: list[Signature] = []
+        self._handler_of: dict[tuple[type, type], Signature] = {}
+        self._table: dict[tuple[type, type], _Entry] = {}
+        self._codecs: tuple[Codec[S], Codec[C]] | None = None
+        _resolve_local((*self.states, *self.commands), sys._getframe(1).f_locals)
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.name}>"
+
+    def on(self, handler: H) -> H:
+        """Register a function as the handler for the states and commands it is annotated with.
+
+        Raises DefinitionError, which names the function and its line.
+        """
+        signature = read_signature(handler, sys._getframe(1).f_locals)
+        if self._codecs is not None:
+            raise DefinitionError(
+                f"{signature.location}: {self.name} is in use, and a machine does not change after "
+                "its first use; define every handler where the machine is defined"
+            )
+        self._expect_members(signature)
+        for source in signature.sources:
+            for command in signature.commands:
+                self._add(source, command, signature)
+        self.handlers.append(signature)
+        return handler
+
+    def step(
+        self, state: S | None, command: C, deps: D | None = None, context: Context | None = None
+    ) -> S | None:
+        """Decide: return the state that the command leads to, or None where it deletes.
+
+        Pure but for what the handler does with `deps`: no store, no clock. Raises
+        InvalidTransitionError where there is no handler, DefinitionError where the handler
+        returns what it does not declare, and whatever the handler raises.
+        """
+        try:
+            handler, wants, targets = self._table[type(state), type(command)]
+        except KeyError:
+            return self._step_slowly(state, command, deps, context)
+        if wants == 0:
+            result = handler(state, command)
+        elif wants == 1:
+            result = handler(state, command, deps)
+        elif wants == 2:
+            result = handler(state, command, context)
+        else:
+            result = handler(state, command, deps, context)
+        if type(result) in targets:
+            return cast("S | None", result)
+        raise self._undeclared(state, command, result)
+
+    def allowed(self, state: S | None) -> tuple[type[C], ...]:
+        """Return the commands that have a handler in this state; None asks for those that create."""
+        self.compile()
+        self.expect_state(state)
+        commands = [cmd for cmd in self.commands if (type(state), cmd) in self._table]
+        return tuple(cast("list[type[C]]", commands))
+
+    @property
+    def final(self) -> tuple[type[S], ...]:
+        """The states that no command leads out of, nor deletes."""
+        self.compile()
+        sources = {source for source, _ in self._table}
+        return tuple(cast("list[type[S]]", [cls for cls in self.states if cls not in sources]))
+
+    def graph(self) -> Graph:
+        """Return which commands lead from which states to which, as the annotations declare."""
+        from holdfast.machine.graph import graph_of  # noqa: PLC0415 (graph imports the machine)
+
+        return graph_of(self)
+
+    def check(self) -> Check:
+        """Return what looks forgotten: pairs without a handler, states nothing leads to."""
+        from holdfast.machine.check import check  # noqa: PLC0415 (check imports the machine)
+
+        return check(self)
+
+    def parse_command(self, data: str | bytes | Mapping[str, Any]) -> C:
+        """Return the command that JSON describes: `{"$type": "Place", "total": 4200}`.
+
+        Raises ValidationError with the path to what is wrong.
+        """
+        return self.command_codec.parse(data)
+
+    def compile(self) -> None:
+        """Check the machine as a whole and close it to changes; the first use does it."""
+        if self._codecs is not None:
+            return
+        if not self.handlers:
+            raise DefinitionError(f"{self.name} has no handler; add functions with @{self.name}.on")
+        try:
+            codecs = Codec[S]("state", self.states), Codec[C]("command", self.commands)
+        except DefinitionError as error:
+            raise DefinitionError(f"{self.name}: {error}") from error
+        self._table = {
+            (source, command): _entry(handler)
+            for (source, command), handler in self._handler_of.items()
+        }
+        self._codecs = codecs
+
+    @property
+    def state_codec(self) -> Codec[S]:
+        """Encodes and decodes states."""
+        self.compile()
+        assert self._codecs is not None
+        return self._codecs[0]
+
+    @property
+    def command_codec(self) -> Codec[C]:
+        """Encodes and decodes commands."""
+        self.compile()
+        assert self._codecs is not None
+        return self._codecs[1]
+
+    def handler_for(self, source: type, command: type) -> Signature | None:
+        """Return the handler of a pair; NoneType as the source asks for the one that creates."""
+        return self._handler_of.get((source, command))
+
+    def expect_command(self, command: object) -> None:
+        """Raise ValidationError for what is not a command of this machine."""
+        if type(command) not in self.commands:
+            raise self._stranger("command", command, self.commands)
+
+    def expect_state(self, state: object) -> None:
+        """Raise ValidationError for what is neither a state of this machine nor None."""
+        if state is not None and type(state) not in self.states:
+            raise self._stranger("state", state, self.states)
+
+    def _expect_members(self, signature: Signature) -> None:
+        groups = (
+            ("state", signature.sources, (NoneType, *self.states), "a source state"),
+            ("command", signature.commands, self.commands, "a command"),
+            ("state", signature.targets, (NoneType, *self.states), "a target state"),
+        )
+        for union, given, members, what in groups:
+            for cls in given:
+                if cls not in members:
+                    raise DefinitionError(
+                        f"{signature.location}: {cls.__name__} is not {what} of {self.name}; "
+                        f"its {union} union is {' | '.join(m.__name__ for m in members)}"
+                    )
+        if "deps" in signature.parameters and self.deps is None:
+            raise DefinitionError(
+                f"{signature.location}: takes deps, and {self.name} has none; declare them: "
+                f'Machine("{self.name}", …, deps=…)'
+            )
+
+    def _add(self, source: type, command: type, signature: Signature) -> None:
+        first = self._handler_of.get((source, command))
+        if first is not None:
+            state = "no entity" if source is NoneType else source.__name__
+            raise DefinitionError(
+                f"{signature.location}: {command.__name__} in {state} has a handler already: "
+                f"{location_of(first.function)}"
+            )
+        self._handler_of[source, command] = signature
+
+    def _step_slowly(
+        self, state: S | None, command: C, deps: D | None, context: Context | None
+    ) -> S | None:
+        if self._codecs is None:
+            self.compile()
+            return self.step(state, command, deps, context)
+        self.expect_command(command)
+        self.expect_state(state)
+        raise InvalidTransitionError(
+            self.name,
+            None if state is None else tag_of(type(state)),
+            tag_of(type(command)),
+            [tag_of(cls) for cls in self.allowed(state)],
+        )
+
+    def _undeclared(self, state: S | None, command: C, result: object) -> DefinitionError:
+        signature = self._handler_of[type(state), type(command)]
+        declared = " | ".join("None" if t is NoneType else t.__name__ for t in signature.targets)
+        return DefinitionError(
+            f"{signature.location} returned {type(result).__name__}, and its annotation says "
+            f"{declared or 'that it never returns'}; nothing was written"
+        )
+
+    def _stranger(self, role: str, value: object, members: tuple[type, ...]) -> ValidationError:
+        names = ", ".join(cls.__name__ for cls in members)
+        return ValidationError(
+            f"{_describe(value)} is not a {role} of {self.name}; they are {names}", "$"
+        )
+
+
+def _entry(signature: Signature) -> _Entry:
+    """Return a handler's row of the table; deps count 1 and the context 2 in what it wants."""
+    wants = ("deps" in signature.parameters) + 2 * ("context" in signature.parameters)
+    return adapt(signature), wants, frozenset(signature.targets)
+
+
+def _members(machine: str, role: str, union: Any, base: type) -> tuple[type, ...]:
+    try:
+        members = flatten(union)
+    except TypeError as error:
+        raise DefinitionError(f"{machine}: {role}= takes a class or a union: {error}") from error
+    names: dict[str, type] = {}
+    for cls in members:
+        if cls is NoneType:
+            raise DefinitionError(f"{machine}: None is no {role}; absence needs no member")
+        if not issubclass(cls, base) or cls is base:
+            raise DefinitionError(f"{machine}: {cls.__name__} does not subclass {base.__name__}")
+        _expect_plain_value(machine, cls)
+        other = names.setdefault(tag_of(cls), cls)
+        if other is not cls:
+            raise DefinitionError(f"{machine}: two {role} classes are stored as {tag_of(cls)!r}")
+    if not members:
+        raise DefinitionError(f"{machine}: the {role} union has no member")
+    return members
+
+
+def _expect_plain_value(machine: str, cls: type) -> None:
+    config = cls.__struct_config__  # type: ignore[attr-defined]
+    if not config.frozen or not config.eq or config.array_like or config.tag_field != TAG_FIELD:
+        raise DefinitionError(
+            f"{machine}: {cls.__name__} changes how its base class is stored; leave frozen, eq, "
+            "array_like and tag_field as they are"
+        )
+    if not isinstance(config.tag, str):
+        raise DefinitionError(f"{machine}: the tag of {cls.__name__} is not text")
+
+
+def _resolve_local(members: tuple[type, ...], namespace: Mapping[str, Any]) -> None:
+    """Evaluate the fields of classes made inside a function, while its names can be seen."""
+    seen: set[type] = set()
+    for cls in members:
+        if "<locals>" in cls.__qualname__:
+            try:
+                resolve_fields(cls, namespace, seen)
+            except NameError as error:
+                raise DefinitionError(
+                    f"{cls.__qualname__}: a field's annotation cannot be evaluated: {error}"
+                ) from error
+
+
+def _describe(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

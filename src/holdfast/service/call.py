@@ -1,0 +1,108 @@
+"""A command on its way to an entity: checked and encoded before any handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from holdfast.errors import ValidationError
+from holdfast.machine.codec import encode_metadata
+from holdfast.machine.definition import Machine
+from holdfast.record import Request
+
+MAX_ID_BYTES = 512
+"""The longest id, in UTF-8."""
+MAX_KEY_BYTES = 512
+"""The longest idempotency key, in UTF-8."""
+
+
+class Call(Struct, frozen=True):
+    """One checked command for one entity. A purge has no command."""
+
+    id: str
+    command: Any
+    command_type: str | None
+    command_text: str | None
+    expected_version: int | None = None
+    key: str | None = None
+    metadata: Mapping[str, Any] = {}
+    metadata_text: str | None = None
+    at: datetime | None = None
+
+    @property
+    def purge(self) -> bool:
+        """Whether the entity's payloads are to be erased."""
+        return self.command_type is None
+
+
+def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Call:
+    """Check and encode a request; raises ValidationError with the path to what is wrong."""
+    check_id(request.id)
+    if request.key is not None:
+        check_text("key", request.key, MAX_KEY_BYTES)
+    machine.expect_command(request.command)
+    codec = machine.command_codec
+    text, command = codec.encode(request.command)
+    metadata_text, metadata = None, {}
+    if request.metadata:
+        metadata_text, metadata = encode_metadata(request.metadata)
+    return Call(
+        request.id,
+        command,
+        codec.names[type(command)],
+        text,
+        _checked_version(request.expected_version),
+        request.key,
+        metadata,
+        metadata_text,
+        None if request.at is None else check_time("at", request.at),
+    )
+
+
+def check_purge(id: str, metadata: Mapping[str, Any] | None) -> Call:
+    """Return the call that erases an entity."""
+    check_id(id)
+    text, recorded = encode_metadata(metadata) if metadata else (None, {})
+    return Call(id, None, None, None, metadata=recorded, metadata_text=text)
+
+
+def check_id(id: object) -> str:
+    """Return the id; raises ValidationError for what cannot be one."""
+    return check_text("id", id, MAX_ID_BYTES)
+
+
+def check_text(role: str, text: object, limit: int) -> str:
+    """Return the text; raises ValidationError unless it is non-empty, valid, and not too long."""
+    if not isinstance(text, str):
+        raise ValidationError(f"the {role} is text, not {type(text).__name__}")
+    if not text:
+        raise ValidationError(f"the {role} is empty")
+    if "\0" in text:
+        raise ValidationError(f"the {role} {text[:80]!r} has a NUL character")
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"the {role} {text[:80]!r} is not valid Unicode") from error
+    if size > limit:
+        raise ValidationError(f"the {role} {text[:80]!r}… takes {size:,} bytes; the limit is {limit}")
+    return text
+
+
+def check_time(role: str, time: object) -> datetime:
+    """Return the time in UTC; raises ValidationError for what is not an aware datetime."""
+    if not isinstance(time, datetime):
+        raise ValidationError(f"{role}= is a datetime, not {type(time).__name__}")
+    if time.tzinfo is None:
+        raise ValidationError(f"{role}= has no time zone: {time}; use datetime.now(UTC)")
+    return time.astimezone(UTC)
+
+
+def _checked_version(version: object) -> int | None:
+    if version is None:
+        return None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise ValidationError(f"expected_version is a number from 0, not {version!r}")
+    return version

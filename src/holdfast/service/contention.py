@@ -1,0 +1,49 @@
+"""Which entities of this process meet the most version conflicts; bounded, whatever the traffic."""
+
+from __future__ import annotations
+
+import threading
+
+from msgspec import Struct
+
+MAX_TRACKED = 1_000
+
+
+class HotSpot(Struct, frozen=True):
+    """An entity that meets conflicts."""
+
+    id: str
+    conflicts: int
+    """At least this many since the process began, less `overcounted`."""
+    overcounted: int
+    """By how much the count may be too high; 0 until more entities conflict than are tracked."""
+
+
+class Contention:
+    """Counts conflicts for the entities that meet the most.
+
+    The space-saving algorithm: when the table is full, a new entity takes over the place and the
+    count of the least. Source: A. Metwally, D. Agrawal, A. El Abbadi, Efficient Computation of
+    Frequent and Top-k Elements in Data Streams, ICDT 2005.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def record(self, id: str) -> None:
+        """Count one conflict of an entity."""
+        with self._lock:
+            if id in self._counts or len(self._counts) < MAX_TRACKED:
+                count, over = self._counts.get(id, (0, 0))
+            else:
+                least = min(self._counts, key=lambda key: self._counts[key][0])
+                count, _ = self._counts.pop(least)
+                over = count
+            self._counts[id] = (count + 1, over)
+
+    def hottest(self, limit: int) -> list[HotSpot]:
+        """Return the entities with the most conflicts, most first."""
+        with self._lock:
+            counts = sorted(self._counts.items(), key=lambda entry: (-entry[1][0], entry[0]))
+        return [HotSpot(id, count, over) for id, (count, over) in counts[:limit]]

@@ -1,0 +1,336 @@
+"""Decides: from an entity as loaded and the commands for it, to the write and each one's answer.
+
+Pure but for what handlers do with their dependencies. Several commands for one entity are decided
+one after the other, each on the result of the one before, and written together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from holdfast.errors import (
+    DecodeError,
+    DefinitionError,
+    KeyReusedError,
+    NotFoundError,
+    ValidationError,
+    VersionConflictError,
+    entity_name,
+)
+from holdfast.machine.codec import decode_metadata, format_time, parse_time
+from holdfast.machine.definition import Machine
+from holdfast.record import Change, Context, Record, Transition
+from holdfast.service.call import Call
+from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
+
+AnyMachine = Machine[Any, Any, Any]
+Answer = Record[Any] | Exception
+"""What a command comes to, if the write succeeds."""
+
+SCHEMA_VERSION = 1
+"""Goes with every payload, for the migrations that upcasting will do."""
+
+
+class Decision:
+    """The answers to some commands for one entity, and the write that makes them true."""
+
+    __slots__ = ("answers", "write")
+
+    def __init__(self, answers: list[Answer], write: Write | None) -> None:
+        self.answers = answers
+        self.write = write
+
+
+def decide(
+    machine: AnyMachine, deps: Any, loaded: Loaded, calls: Sequence[Call], tokens: Sequence[str]
+) -> Decision:
+    """Decide commands for one entity in order. What one raises is its answer, and no other's."""
+    try:
+        entity = _Entity(machine, calls[0].id, loaded)
+    except DecodeError as error:
+        return Decision([error for _ in calls], None)
+    answers: list[Answer] = []
+    for call, token in zip(calls, tokens, strict=True):
+        try:
+            answers.append(entity.answer(call, deps, token))
+        except Exception as error:  # noqa: BLE001 (it is this command's answer)
+            answers.append(error)
+    return Decision(answers, entity.write())
+
+
+def preview(
+    machine: AnyMachine, deps: Any, loaded: Loaded, call: Call, token: str
+) -> Change[Any, Any]:
+    """Decide one command and return the change; raises what would refuse it."""
+    entity = _Entity(machine, call.id, loaded)
+    entity.expect(call)
+    before = entity.state
+    after, _, context = entity.step(call, deps, token)
+    version = entity.version + 1
+    return Change(
+        machine.name, call.id, version, before, call.command, after, call.metadata, context.now
+    )
+
+
+class _Entity:
+    """An entity while commands for it are decided: first as loaded, then as they leave it."""
+
+    __slots__ = (
+        "created_at",
+        "entered_version",
+        "id",
+        "loaded",
+        "log",
+        "machine",
+        "made",
+        "purged",
+        "state",
+        "state_text",
+        "state_type",
+        "updated_at",
+        "version",
+    )
+
+    def __init__(self, machine: AnyMachine, id: str, loaded: Loaded) -> None:
+        self.machine = machine
+        self.id = id
+        self.loaded = loaded
+        self.log: list[LogRow] = []
+        self.made: dict[str, tuple[Call, Record[Any]]] = {}
+        self.purged = False
+        row = loaded.entity
+        if row is None:
+            self.version = 0
+            self.state: Any = None
+            self.state_type: str | None = None
+            self.state_text: str | None = None
+            self.created_at = self.updated_at = ""
+            self.entered_version = 0
+        else:
+            self.version = row.version
+            self.state_type = row.state_type
+            self.state_text = row.state
+            self.created_at = row.created_at
+            self.updated_at = row.updated_at
+            self.entered_version = row.entered_version
+            self.state = None if row.state is None else decode_state(machine, row)
+
+    @property
+    def live_version(self) -> int:
+        """The version that callers know: 0 where there is no live entity."""
+        return 0 if self.state is None else self.version
+
+    def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
+        """Decide one command and take its result over."""
+        if call.key is not None:
+            earlier = self._made_by_key(call, call.key)
+            if earlier is not None:
+                return earlier
+        if call.purge:
+            return self._purge(call, token)
+        self.expect(call)
+        state, text, context = self.step(call, deps, token)
+        record = self._take(call, token, context.now, state, text)
+        if call.key is not None:
+            self.made[call.key] = call, record
+        return record
+
+    def expect(self, call: Call) -> None:
+        """Raise what forbids the command whatever its handler says."""
+        if call.expected_version is not None and call.expected_version != self.live_version:
+            raise VersionConflictError(
+                self.machine.name, self.id, call.expected_version, self.live_version
+            )
+        if call.at is not None and self.updated_at and call.at < parse_time(self.updated_at):
+            raise ValidationError(
+                f"at={call.at.isoformat()} is before the last transition of "
+                f"{entity_name(self.machine.name, self.id)}, at {self.updated_at}"
+            )
+
+    def step(self, call: Call, deps: Any, token: str) -> tuple[Any, str | None, Context]:
+        """Run the handler; return the state after, its text, and the context it was decided in."""
+        now = self.loaded.now if call.at is None else call.at
+        if self.log and call.at is None:
+            now = max(now, parse_time(self.updated_at))
+        context = Context(now, token, self.id, self.live_version, call.metadata)
+        state = self.machine.step(self.state, call.command, deps, context)
+        if state is not None:
+            text, state = self.machine.state_codec.encode(state)
+            return state, text, context
+        if self.state is None:
+            raise DefinitionError(
+                f"the handler of {call.command_type} returned None where there is no "
+                f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
+            )
+        return None, None, context
+
+    def write(self) -> Write | None:
+        """Return what makes the answers true; None where nothing changes."""
+        if not self.log and not self.purged:
+            return None
+        row = self.loaded.entity
+        entity = EntityRow(
+            self.machine.name,
+            self.id,
+            self.version,
+            self.state_type,
+            self.state_text,
+            SCHEMA_VERSION,
+            self.created_at,
+            self.updated_at,
+            self.entered_version,
+            "",
+        )
+        if row is None:
+            return Write(0, "", entity, tuple(self.log), self.purged)
+        return Write(row.version, row.digest, entity, tuple(self.log), self.purged)
+
+    def _made_by_key(self, call: Call, key: str) -> Record[Any] | None:
+        """Return what the key's first command made; raises KeyReusedError for another command."""
+        machine = self.machine
+        if key in self.made:
+            first, record = self.made[key]
+            if first.command != call.command:
+                raise KeyReusedError(
+                    machine.name, self.id, key, record.version, "by another command"
+                )
+            return record
+        applied = self.loaded.applied.get(key)
+        if applied is None:
+            return None
+        row = applied.row
+        if row.kind == "purged":
+            raise KeyReusedError(machine.name, self.id, key, row.version, "and purged since")
+        if row.command_type != call.command_type or (
+            row.command != call.command_text and decode_transition(machine, row).command != call.command
+        ):
+            raise KeyReusedError(machine.name, self.id, key, row.version, "by another command")
+        return record_of(machine, applied)
+
+    def _purge(self, call: Call, token: str) -> Record[Any]:
+        if self.loaded.entity is None:
+            raise NotFoundError(self.machine.name, self.id)
+        state = self.state
+        self.purged = True
+        if state is not None:
+            return self._take(call, token, self.loaded.now, None, None)
+        at = parse_time(self.updated_at)
+        return Record(self.machine.name, self.id, self.version, None, at, at, deleted=True)
+
+    def _take(
+        self, call: Call, token: str, now: datetime, state: Any, text: str | None
+    ) -> Record[Any]:
+        """Become what the command leads to, and return the record of it."""
+        at = format_time(now)
+        before = self.state
+        from_type = self.state_type
+        to_type = None if state is None else self.machine.state_codec.names[type(state)]
+        self.version += 1
+        if before is None:
+            self.created_at = at
+        if to_type != from_type:
+            self.entered_version = self.version
+        self.updated_at = at
+        self.state, self.state_type, self.state_text = state, to_type, text
+        self.log.append(
+            LogRow(
+                0,
+                self.machine.name,
+                self.id,
+                self.version,
+                "command" if to_type else "deletion",
+                from_type,
+                to_type,
+                call.command_type,
+                call.command_text,
+                None,
+                text,
+                SCHEMA_VERSION if call.command_text else None,
+                SCHEMA_VERSION if text else None,
+                call.metadata_text,
+                call.key,
+                token,
+                at,
+                "",
+                "",
+            )
+        )
+        return Record(
+            self.machine.name,
+            self.id,
+            self.version,
+            before if state is None else state,
+            now if before is None else parse_time(self.created_at),
+            now,
+            state is None,
+        )
+
+
+def record_from(machine: AnyMachine, row: EntityRow) -> Record[Any]:
+    """Return the record of a live entity; raises DecodeError."""
+    return Record(
+        row.machine,
+        row.id,
+        row.version,
+        decode_state(machine, row),
+        parse_time(row.created_at),
+        parse_time(row.updated_at),
+    )
+
+
+def record_of(machine: AnyMachine, applied: Applied) -> Record[Any]:
+    """Return the record that a transition made; raises DecodeError."""
+    row = applied.row
+    text = row.state if row.state is not None else applied.previous_state
+    state = None if text is None else _decode(machine, row, "state", text)
+    return Record(
+        row.machine,
+        row.id,
+        row.version,
+        state,
+        parse_time(applied.created_at),
+        parse_time(row.at),
+        deleted=row.kind == "deletion",
+    )
+
+
+def decode_state(machine: AnyMachine, row: EntityRow) -> Any:
+    """Return the state of an entity's row; raises DecodeError."""
+    return _decode(machine, row, "state", row.state)
+
+
+def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
+    """Return a log row with its command and state decoded; raises DecodeError."""
+    return Transition(
+        row.seq,
+        row.machine,
+        row.id,
+        row.version,
+        row.kind,  # type: ignore[arg-type]
+        row.from_type,
+        row.to_type,
+        row.command_type,
+        None if row.command is None else _decode(machine, row, "command", row.command),
+        None if row.state is None else _decode(machine, row, "state", row.state),
+        decode_metadata(row.metadata),
+        row.key,
+        row.token,
+        parse_time(row.at),
+        parse_time(row.recorded_at),
+        row.digest,
+    )
+
+
+def _decode(machine: AnyMachine, row: EntityRow | LogRow, role: str, text: str | None) -> Any:
+    codec = machine.state_codec if role == "state" else machine.command_codec
+    try:
+        return codec.decode(text or "")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(
+            f"the {role} of {entity_name(row.machine, row.id)} at version {row.version} cannot be "
+            f"read by this code: {error}; it was written by other code, use that or newer code"
+        ) from error

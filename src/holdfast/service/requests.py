@@ -1,0 +1,131 @@
+"""What plans ask of the world: the store, the clock, sleep, randomness. Runners do the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+from holdfast.stores.contract import Checkpoint, Key, Store, Write
+
+T = TypeVar("T")
+
+
+class World(Protocol):
+    """What a runner gives its plans beside the store; a simulator gives its own."""
+
+    store: Store
+
+    def clock(self) -> float:
+        """Return monotonic seconds."""
+        ...
+
+    def sleep(self, seconds: float) -> Any:
+        """Wait."""
+        ...
+
+    def random(self) -> float:
+        """Return a number from [0, 1)."""
+        ...
+
+    def tokens(self, count: int) -> list[str]:
+        """Draw random tokens of 32 hexadecimal digits."""
+        ...
+
+
+class Ask(Struct, frozen=True):
+    """One thing that a plan asks for; the answer is sent back into the plan."""
+
+    def perform(self, world: World) -> Any:
+        """Ask it of the world."""
+        raise NotImplementedError
+
+
+Plan = Generator[Ask, Any, T]
+"""A piece of the service's logic: yields what it needs, receives the answers, does no I/O."""
+
+
+class Begin(Ask, frozen=True):
+    """The time a call begins, and a token for each of its commands."""
+
+    calls: int
+
+    def perform(self, world: World) -> tuple[float, list[str]]:
+        """Answer with monotonic seconds and the tokens."""
+        return world.clock(), world.tokens(self.calls)
+
+
+class Load(Ask, frozen=True):
+    """Entities, and what their keys made."""
+
+    keys: Sequence[Key]
+
+    def perform(self, world: World) -> Any:
+        """Answer with a `Loaded` for each."""
+        return world.store.load(self.keys)
+
+
+class Commit(Ask, frozen=True):
+    """Write what was decided."""
+
+    writes: Sequence[Write]
+    atomic: bool = False
+    checkpoint: Checkpoint | None = None
+    timeout_seconds: float | None = None
+
+    def perform(self, world: World) -> Any:
+        """Answer with an `Outcome` for each write."""
+        return world.store.commit(
+            self.writes,
+            atomic=self.atomic,
+            checkpoint=self.checkpoint,
+            timeout_seconds=self.timeout_seconds,
+        )
+
+
+class Read(Ask, frozen=True):
+    """Anything else that is read from the store."""
+
+    query: Callable[[Store], Any]
+
+    def perform(self, world: World) -> Any:
+        """Answer with what the query returns."""
+        return self.query(world.store)
+
+
+class Clock(Ask, frozen=True):
+    """The time, in monotonic seconds."""
+
+    def perform(self, world: World) -> float:
+        """Answer with the time."""
+        return world.clock()
+
+
+class Random(Ask, frozen=True):
+    """A random number from [0, 1)."""
+
+    def perform(self, world: World) -> float:
+        """Answer with the number."""
+        return world.random()
+
+
+class Sleep(Ask, frozen=True):
+    """A wait."""
+
+    seconds: float
+
+    def perform(self, world: World) -> Any:
+        """Answer after the wait."""
+        return world.sleep(self.seconds)
+
+
+class Notify(Ask, frozen=True):
+    """A call of a user's hook."""
+
+    hook: Callable[[Any], object]
+    value: object
+
+    def perform(self, world: World) -> Any:  # noqa: ARG002 (hooks need nothing of the world)
+        """Answer with what the hook returns."""
+        return self.hook(self.value)

@@ -1,0 +1,136 @@
+"""What happens on a version conflict: how often, how long and how spread out to try again.
+
+Values and the breaker only; nothing here sleeps or reads a clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from holdfast.errors import DefinitionError, VersionConflictError
+
+
+class Conflict(Struct, frozen=True):
+    """One version conflict, as the monitoring hook of `Retry` receives it."""
+
+    machine: str
+    id: str
+    expected: int
+    """The version decided on."""
+    actual: int
+    """The version found when writing."""
+    gap: int
+    """How many versions the entity had moved on; large gaps tell of slow handlers."""
+    attempt: int
+    """Which attempt met it, from 1."""
+    delay_seconds: float | None
+    """How long the call waits before the next attempt; None where there is none."""
+
+
+class CircuitBreaker:
+    """Refuses calls for a while after many conflicts in a row; shared by services and threads.
+
+    Closed, it lets every attempt through. `threshold` conflicts with no success in between open
+    it for `cooldown_seconds`; then, half-open, one probe is let through, whose success closes it
+    and whose conflict opens it again. Source: M. Nygard, Release It!, 2nd ed., ch. 5.
+    """
+
+    def __init__(self, *, threshold: int = 5, cooldown_seconds: float = 1.0) -> None:
+        if threshold < 1 or cooldown_seconds <= 0:
+            raise DefinitionError("CircuitBreaker takes a threshold from 1 and a cooldown above 0 s")
+        self.threshold = threshold
+        self.cooldown_seconds = cooldown_seconds
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._opened_at: float | None = None
+        self._probe_since: float | None = None
+        self._last: VersionConflictError | None = None
+
+    @property
+    def state(self) -> Literal["closed", "open", "half-open"]:
+        """The state; an open breaker turns half-open when a call comes after the cooldown."""
+        with self._lock:
+            if self._opened_at is None:
+                return "closed"
+            return "open" if self._probe_since is None else "half-open"
+
+    @property
+    def last_conflict(self) -> VersionConflictError | None:
+        """The last conflict that an attempt reported."""
+        return self._last
+
+    def admit(self, now: float) -> float:
+        """Return 0 where an attempt may be made at `now` (monotonic seconds), else the wait.
+
+        After 0 the caller reports `succeeded`, `failed` or `released`. A probe that has not
+        reported for a cooldown is taken for dead, and another is let through.
+        """
+        with self._lock:
+            if self._opened_at is None:
+                return 0.0
+            since = self._opened_at if self._probe_since is None else self._probe_since
+            wait = since + self.cooldown_seconds - now
+            if wait <= 0:
+                self._probe_since = now
+            return max(wait, 0.0)
+
+    def succeeded(self) -> None:
+        """Report that an attempt wrote; closes the breaker."""
+        with self._lock:
+            self._failures = 0
+            self._opened_at = self._probe_since = None
+
+    def failed(self, conflict: VersionConflictError, now: float) -> None:
+        """Report that an attempt met a conflict; opens the breaker at the threshold."""
+        with self._lock:
+            self._last = conflict
+            self._failures += 1
+            if self._probe_since is not None or self._failures >= self.threshold:
+                self._opened_at = now
+                self._probe_since = None
+
+    def released(self) -> None:
+        """Report that an attempt ended with neither: refused, or failed for another reason."""
+        with self._lock:
+            if self._probe_since is not None and self._opened_at is not None:
+                # The cooldown is over already, so the next call becomes the probe.
+                self._probe_since = None
+
+
+class Retry(Struct, frozen=True, kw_only=True):
+    """How a service answers version conflicts: load again, decide again, within limits.
+
+    Waits 10, 20, 40, 80, 160 ms … up to the cap, each drawn between its half and its whole
+    unless `jitter` is off. Nothing but conflicts is retried. Raises DefinitionError.
+    """
+
+    attempts: int = 10
+    """How often to decide and try to write, the first time included."""
+    initial_seconds: float = 0.01
+    cap_seconds: float = 1.0
+    jitter: bool = True
+    budget_seconds: float = 45.0
+    """No attempt starts later than this after the call began."""
+    breaker: CircuitBreaker | None = None
+    on_conflict: Callable[[Conflict], object] | None = None
+    """Called with every conflict, for monitoring; what it raises reaches the caller."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits that mean nothing."""
+        if self.attempts < 1 or not 0 < self.initial_seconds <= self.cap_seconds:
+            raise DefinitionError("Retry takes attempts from 1, and 0 < initial_seconds <= cap_seconds")
+        if self.budget_seconds <= 0:
+            raise DefinitionError("Retry takes a budget_seconds above 0")
+
+    def delay_seconds(self, attempt: int, random: float) -> float:
+        """Return the wait after an attempt, from 1; `random` is drawn from [0, 1).
+
+        Exponential backoff with equal jitter: half of the delay is kept, so it is never 0.
+        Source: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+        """
+        delay = min(self.cap_seconds, self.initial_seconds * 2.0 ** min(attempt - 1, 60))
+        return delay * (0.5 + random / 2) if self.jitter else delay

@@ -1,0 +1,244 @@
+"""What every store does, in strings and bytes; no user type passes here.
+
+A store keeps one row per entity (its current state) and an append-only log of transitions, and
+writes both or neither. Conflicts are answers, not exceptions. The conformance suite in
+`holdfast.testing` holds every store to this text.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from holdfast.errors import StoreError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+Clock = Callable[[], datetime]
+
+MAX_BATCH = 1_000
+"""The most entities that one load or commit takes."""
+MAX_PAGE = 1_000
+"""The most rows that one page takes."""
+
+
+class Key(NamedTuple):
+    """An entity to load, and the idempotency keys to look up with it."""
+
+    machine: str
+    id: str
+    keys: tuple[str, ...] = ()
+
+
+class EntityRow(NamedTuple):
+    """The current state of an entity. Of a deleted one the row stays, with `state_type` None."""
+
+    machine: str
+    id: str
+    version: int
+    state_type: str | None
+    state: str | None
+    schema_version: int
+    created_at: str
+    updated_at: str
+    entered_version: int
+    """The version at which the entity entered the state it is in."""
+    digest: str
+    """The digest of its last log row."""
+
+
+class LogRow(NamedTuple):
+    """A row of the log. `seq`, `recorded_at` and `digest` are the store's to fill in."""
+
+    seq: int
+    machine: str
+    id: str
+    version: int
+    kind: str
+    from_type: str | None
+    to_type: str | None
+    command_type: str | None
+    command: str | None
+    events: str | None
+    state: str | None
+    command_schema_version: int | None
+    state_schema_version: int | None
+    metadata: str | None
+    key: str | None
+    token: str | None
+    at: str
+    recorded_at: str
+    digest: str
+
+
+class Applied(NamedTuple):
+    """What a key made when it was first used."""
+
+    row: LogRow
+    created_at: str
+    """When the entity that the row belongs to was created."""
+    previous_state: str | None
+    """The state before the row; what a deletion is answered with."""
+
+
+class Loaded(NamedTuple):
+    """An entity as it is now, and the store's time."""
+
+    entity: EntityRow | None
+    now: datetime
+    """UTC; never before the entity's `updated_at`."""
+    applied: dict[str, Applied]
+    """What those of the keys made that were used before."""
+
+
+class Write(NamedTuple):
+    """One entity's new row and the log rows that lead to it, to be written whole or not at all."""
+
+    expected: int
+    """The version that the stored row must have; 0 demands that there is none."""
+    previous_digest: str
+    """The digest of that version; empty where there is none."""
+    entity: EntityRow
+    log: tuple[LogRow, ...]
+    purge: bool = False
+    """Whether the payloads of every earlier version are erased, leaving stubs."""
+
+
+class Outcome(NamedTuple):
+    """What became of a write."""
+
+    applied: bool
+    version: int
+    """The version of the stored row after the attempt; 0 where there is none."""
+
+
+class Checkpoint(NamedTuple):
+    """How far a named reader came; written with what it read led to."""
+
+    name: str
+    position: int
+
+
+class Store(ABC):
+    """Where records and the log live. Safe for threads; opened at first use.
+
+    Every method raises StoreError where the store cannot do it, with nothing written.
+    """
+
+    url: str
+
+    def __enter__(self) -> Self:
+        """Return the store itself; nothing is opened yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    @abstractmethod
+    def load(self, keys: Sequence[Key]) -> list[Loaded]:
+        """Return the entities in the order asked, as of one moment. At most MAX_BATCH."""
+
+    @abstractmethod
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Outcome]:
+        """Write, durably, what still finds its expected version; report the others.
+
+        No two writes name the same entity. With `atomic`, one that is too late keeps all from
+        being written. A write that is found in the log already, by its token at the version it
+        would make, counts as applied. The checkpoint is written in the same transaction, unless
+        nothing is. Raises CommitUncertainError where the store cannot tell what became of it.
+        """
+
+    @abstractmethod
+    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
+        """Return log rows of an entity with versions above `after`, in order."""
+
+    @abstractmethod
+    def transition_at(
+        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
+    ) -> Applied | None:
+        """Return the log row of a version, or the last one at or before a time."""
+
+    @abstractmethod
+    def find(
+        self,
+        machine: str,
+        *,
+        state_types: Sequence[str] | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[EntityRow]:
+        """Return live entities by id, bytewise, above `after`; in one of the states, if given."""
+
+    @abstractmethod
+    def count(self, machine: str) -> dict[str, int]:
+        """Return the number of live entities by state type."""
+
+    @abstractmethod
+    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
+        """Return the rows of all machines, deleted entities included, by machine and id."""
+
+    @abstractmethod
+    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
+        """Return log rows of all machines with a `seq` above `after`, in order."""
+
+    @abstractmethod
+    def checkpoint(self, name: str) -> int | None:
+        """Return the position last committed under a name."""
+
+    @abstractmethod
+    def migrate(self) -> None:
+        """Bring the schema up to what this code needs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish what was accepted and let go of the store; closing twice is harmless."""
+
+
+class CommitUncertainError(StoreError):
+    """The commit failed and may have happened; the same write must be sent again to know."""
+
+
+def seal(write: Write, recorded_at: str) -> Write:
+    """Return the write with its recording time and the chain of its digests filled in."""
+    digest = write.previous_digest
+    log: list[LogRow] = []
+    for row in write.log:
+        digest = digest_of(digest, row, recorded_at)
+        log.append(row._replace(recorded_at=recorded_at, digest=digest))
+    return write._replace(entity=write.entity._replace(digest=digest), log=tuple(log))
+
+
+def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
+    """Return the SHA-256, hexadecimal, of a log row chained to the one before it.
+
+    It covers every column but `seq` and the digest itself. NUL separates the columns: no text
+    that a store accepts contains one. A column without a value counts as empty: no column that
+    may lack its value may be empty.
+    """
+    _, machine, id, version, kind, from_type, to_type, command_type, command, events, state, \
+        command_schema, state_schema, metadata, key, token, at, _, _ = row
+    text = (
+        f"{previous}\0{machine}\0{id}\0{version}\0{kind}\0{from_type or ''}\0{to_type or ''}\0"
+        f"{command_type or ''}\0{command or ''}\0{events or ''}\0{state or ''}\0"
+        f"{command_schema or ''}\0{state_schema or ''}\0{metadata or ''}\0{key or ''}\0"
+        f"{token or ''}\0{at}\0{recorded_at}"
+    )
+    return sha256(text.encode()).hexdigest()

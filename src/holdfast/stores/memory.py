@@ -1,0 +1,218 @@
+"""The store in memory: for tests and trials, as strict as the others, gone with the process."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from holdfast.errors import StoreError
+from holdfast.machine.codec import format_time, parse_time
+from holdfast.stores.contract import (
+    Applied,
+    Checkpoint,
+    Clock,
+    EntityRow,
+    Key,
+    Loaded,
+    LogRow,
+    Outcome,
+    Store,
+    Write,
+    seal,
+)
+from holdfast.stores.fork import renew_after_fork
+
+
+class MemoryStore(Store):
+    """Keeps records and the log in this object; safe for threads, not shared between processes."""
+
+    url = "memory://"
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entities: dict[tuple[str, str], EntityRow] = {}
+        self._order: list[tuple[str, str]] = []
+        self._log: list[LogRow] = []
+        self._versions: dict[tuple[str, str], list[int]] = {}  # indexes into the log
+        self._keys: dict[tuple[str, str, str], int] = {}
+        self._checkpoints: dict[str, int] = {}
+        self._unusable: str | None = None
+        renew_after_fork(self)
+
+    def load(self, keys: Sequence[Key]) -> list[Loaded]:
+        """See `Store.load`."""
+        with self._held():
+            now = self._clock().astimezone(UTC)
+            return [self._load(key, now) for key in keys]
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        timeout_seconds: float | None = None,  # noqa: ARG002 (nothing here waits)
+    ) -> list[Outcome]:
+        """See `Store.commit`."""
+        recorded_at = format_time(self._clock())
+        sealed = [seal(write, recorded_at) for write in writes]
+        with self._held():
+            late = [self._too_late(write) for write in sealed]
+            if atomic and any(outcome is not None and not outcome.applied for outcome in late):
+                return [
+                    outcome._replace(applied=False) if outcome else Outcome(False, write.expected)
+                    for outcome, write in zip(late, sealed, strict=True)
+                ]
+            if checkpoint is not None:
+                self._checkpoints[checkpoint.name] = checkpoint.position
+            return [
+                outcome or self._store(write) for outcome, write in zip(late, sealed, strict=True)
+            ]
+
+    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.history`."""
+        with self._held():
+            rows = [self._log[index] for index in self._versions.get((machine, id), ())]
+        return [row for row in rows if row.version > after][:limit]
+
+    def transition_at(
+        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
+    ) -> Applied | None:
+        """See `Store.transition_at`."""
+        with self._held():
+            for index in reversed(self._versions.get((machine, id), ())):
+                row = self._log[index]
+                if row.version == version or (time is not None and row.at <= time):
+                    return self._with_origin(row)
+        return None
+
+    def find(
+        self,
+        machine: str,
+        *,
+        state_types: Sequence[str] | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[EntityRow]:
+        """See `Store.find`."""
+        found: list[EntityRow] = []
+        with self._held():
+            for name in self._order[bisect_right(self._order, (machine, after)) :]:
+                row = self._entities[name]
+                if row.machine != machine or len(found) == limit:
+                    break
+                if row.state_type is not None and (
+                    state_types is None or row.state_type in state_types
+                ):
+                    found.append(row)
+        return found
+
+    def count(self, machine: str) -> dict[str, int]:
+        """See `Store.count`."""
+        with self._held():
+            rows = [row for row in self._entities.values() if row.machine == machine]
+        counts = Counter(row.state_type for row in rows if row.state_type is not None)
+        return dict(sorted(counts.items()))
+
+    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
+        """See `Store.entities`."""
+        with self._held():
+            start = bisect_right(self._order, after)
+            return [self._entities[name] for name in self._order[start : start + limit]]
+
+    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.read_log`."""
+        with self._held():
+            return self._log[after : after + limit]
+
+    def checkpoint(self, name: str) -> int | None:
+        """See `Store.checkpoint`."""
+        with self._held():
+            return self._checkpoints.get(name)
+
+    def migrate(self) -> None:
+        """See `Store.migrate`; there is nothing to do."""
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._unusable = "is closed; open it again with open_store"
+
+    def after_fork(self) -> None:
+        """Refuse to go on as a copy that the parent never sees."""
+        self._lock = threading.Lock()
+        self._unusable = "was opened before a fork and stayed with the parent process"
+
+    def _held(self) -> threading.Lock:
+        if self._unusable is not None:
+            raise StoreError(f"{self.url} {self._unusable}")
+        return self._lock
+
+    def _load(self, key: Key, now: datetime) -> Loaded:
+        entity = self._entities.get((key.machine, key.id))
+        applied: dict[str, Applied] = {}
+        for text in key.keys:
+            index = self._keys.get((key.machine, key.id, text))
+            if index is not None:
+                applied[text] = self._with_origin(self._log[index])
+        if entity is not None:
+            now = max(now, parse_time(entity.updated_at))
+        return Loaded(entity, now, applied)
+
+    def _with_origin(self, row: LogRow) -> Applied:
+        rows = [self._log[i] for i in self._versions[row.machine, row.id]]
+        lives = [
+            r.at
+            for r in rows[: row.version]
+            if r.from_type is None and r.kind != "purged"
+        ]
+        previous = rows[row.version - 2].state if row.version > 1 else None
+        return Applied(row, lives[-1] if lives else row.at, previous)
+
+    def _too_late(self, write: Write) -> Outcome | None:
+        """Return why the write cannot be stored, None where it can."""
+        entity = write.entity
+        row = self._entities.get((entity.machine, entity.id))
+        version = 0 if row is None else row.version
+        if version == write.expected:
+            return None
+        if write.log and write.log[0].token is not None:
+            first = write.log[0]
+            stored = self._versions.get((first.machine, first.id), ())[first.version - 1 :]
+            if stored and self._log[stored[0]].token == first.token:
+                return Outcome(True, version)
+        return Outcome(False, version)
+
+    def _store(self, write: Write) -> Outcome:
+        name = (write.entity.machine, write.entity.id)
+        if name not in self._entities:
+            insort(self._order, name)
+        self._entities[name] = write.entity
+        versions = self._versions.setdefault(name, [])
+        if write.purge:
+            for index in versions:
+                self._log[index] = _stub(self._log[index])
+        for row in write.log:
+            versions.append(len(self._log))
+            if row.key is not None:
+                self._keys[*name, row.key] = len(self._log)
+            self._log.append(row._replace(seq=len(self._log) + 1))
+        return Outcome(True, write.entity.version)
+
+
+def _stub(row: LogRow) -> LogRow:
+    """Return what a purge leaves of a row."""
+    return row._replace(
+        kind="purged",
+        from_type=None,
+        to_type=None,
+        command_type=None,
+        command=None,
+        events=None,
+        state=None,
+        metadata=None,
+        token=None,
+    )

@@ -1,0 +1,512 @@
+"""The SQLite store: one file, safe for several threads and processes, durable at power loss.
+
+Writes go through one connection a process, under `BEGIN IMMEDIATE`; reads take that connection
+while it is free, which keeps its page cache warm, and otherwise one of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from typing import Any, Literal, TypeVar
+
+from holdfast.errors import StoreError
+from holdfast.machine.codec import format_time, parse_time
+from holdfast.stores.contract import (
+    Applied,
+    Checkpoint,
+    Clock,
+    CommitUncertainError,
+    EntityRow,
+    Key,
+    Loaded,
+    LogRow,
+    Outcome,
+    Store,
+    Write,
+    seal,
+)
+from holdfast.stores.fork import renew_after_fork
+from holdfast.stores.sql import Migration, load_migrations, load_queries
+
+Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
+T = TypeVar("T")
+
+OLDEST_SQLITE = (3, 38, 0)
+MAX_IDLE_READERS = 8
+
+_QUERIES = load_queries("sqlite")
+_LOAD = _QUERIES["load"].positional
+_INSERT_ENTITY = _QUERIES["insert_entity"].positional
+_UPDATE_ENTITY = _QUERIES["update_entity"].positional
+_INSERT_TRANSITION = _QUERIES["insert_transition"].positional
+
+_inherited: list[sqlite3.Connection] = []
+
+
+class SqliteStore(Store):
+    """Keeps records and the log in an SQLite file, or in memory for `:memory:`.
+
+    With `synchronous="NORMAL"` acknowledged transitions can vanish when the power fails (all
+    since the last checkpoint of the write-ahead log); a crash of the process loses nothing.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_timeout_seconds: float = 5.0,
+        clock: Clock,
+    ) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+        self._in_memory = path == ":memory:"
+        self._synchronous = synchronous
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._clock = clock
+        self._lock = threading.Lock()  # holds the writer
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._unusable: str | None = None
+        renew_after_fork(self)
+
+    def load(self, keys: Sequence[Key]) -> list[Loaded]:
+        """See `Store.load`."""
+        return self._read(lambda connection: self._load(connection, keys))
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Outcome]:
+        """See `Store.commit`."""
+        recorded_at = format_time(self._clock())
+        sealed = [seal(write, recorded_at) for write in writes]
+
+        def apply(connection: sqlite3.Connection) -> list[Outcome]:
+            outcomes = _write_entities(connection, sealed)
+            if atomic and not all(outcome.applied for outcome in outcomes):
+                connection.execute("ROLLBACK")
+                return [Outcome(False, outcome.version) for outcome in outcomes]
+            if checkpoint is not None:
+                connection.execute(
+                    _QUERIES["save_checkpoint"].text,
+                    {**checkpoint._asdict(), "updated_at": recorded_at},
+                )
+            return outcomes
+
+        return self._write(apply, timeout_seconds)
+
+    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.history`."""
+        rows = self._fetch("history", machine=machine, id=id, after=after, limit=limit)
+        return [LogRow._make(row) for row in rows]
+
+    def transition_at(
+        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
+    ) -> Applied | None:
+        """See `Store.transition_at`."""
+
+        def find(connection: sqlite3.Connection) -> Applied | None:
+            name = "transition_at_time" if version is None else "transition_at_version"
+            parameters = {"machine": machine, "id": id, "version": version, "time": time}
+            row = connection.execute(_QUERIES[name].text, parameters).fetchone()
+            return row and _with_origin(connection, LogRow._make(row))
+
+        return self._read(find)
+
+    def find(
+        self,
+        machine: str,
+        *,
+        state_types: Sequence[str] | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[EntityRow]:
+        """See `Store.find`."""
+        page = {"machine": machine, "after": after, "limit": limit}
+        if state_types is None:
+            return [EntityRow._make(row) for row in self._fetch("find", **page)]
+        rows = [
+            EntityRow._make(row)
+            for state_type in state_types
+            for row in self._fetch("find_in_state", state_type=state_type, **page)
+        ]
+        return sorted(rows, key=lambda row: row.id)[:limit]
+
+    def count(self, machine: str) -> dict[str, int]:
+        """See `Store.count`."""
+        return dict(self._fetch("count", machine=machine))
+
+    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
+        """See `Store.entities`."""
+        rows = self._fetch("entities", machine=after[0], id=after[1], limit=limit)
+        return [EntityRow._make(row) for row in rows]
+
+    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.read_log`."""
+        return [LogRow._make(row) for row in self._fetch("read_log", after=after, limit=limit)]
+
+    def checkpoint(self, name: str) -> int | None:
+        """See `Store.checkpoint`."""
+        rows = self._fetch("load_checkpoint", name=name)
+        return rows[0][0] if rows else None
+
+    def migrate(self) -> None:
+        """See `Store.migrate`; every opening does it."""
+        self._read(lambda connection: None)
+
+    def close(self) -> None:
+        """See `Store.close`. Waits for a write that is under way."""
+        with self._lock:
+            self._unusable = "is closed; open it again with open_store"
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            while self._readers:
+                self._readers.pop().close()
+
+    def after_fork(self) -> None:
+        """Drop the parent's connections unclosed: closing them would release the parent's locks."""
+        held = [*self._readers, *([self._writer] if self._writer else [])]
+        if held:
+            import ctypes  # noqa: PLC0415 (only a forked child needs it)
+
+            for connection in held:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            _inherited.extend(held)
+        if held and self._in_memory:
+            self._unusable = "was opened before a fork and stayed with the parent process"
+        self._lock = threading.Lock()
+        self._writer = None
+        self._readers = []
+
+    # Connections
+
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._take_reader()
+        try:
+            return read(connection)
+        except sqlite3.Error as error:
+            raise self._store_error("read", error) from error
+        finally:
+            self._give_back(connection)
+
+    def _fetch(self, query: str, **parameters: Any) -> list[Any]:
+        text = _QUERIES[query].text
+        return self._read(lambda connection: connection.execute(text, parameters).fetchall())
+
+    def _take_reader(self) -> sqlite3.Connection:
+        if self._lock.acquire(blocking=self._in_memory):
+            try:
+                return self._open_writer()
+            except BaseException:
+                self._lock.release()
+                raise
+        if self._writer is None:  # being opened and migrated by another thread
+            with self._lock:
+                self._open_writer()
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if connection is self._writer:
+            self._lock.release()
+        elif len(self._readers) < MAX_IDLE_READERS and self._unusable is None:
+            self._readers.append(connection)
+        else:
+            connection.close()
+
+    def _write(
+        self, apply: Callable[[sqlite3.Connection], T], timeout_seconds: float | None
+    ) -> T:
+        patience = self._busy_timeout_seconds
+        if timeout_seconds is not None:
+            patience = min(patience, max(timeout_seconds, 0.001))
+        if not self._lock.acquire(timeout=patience):
+            raise StoreError(
+                f"{self.url} has been written by other threads for {patience:g} s; nothing was "
+                "written, try again later"
+            )
+        try:
+            connection = self._open_writer()
+            if timeout_seconds is None:
+                return self._transact(connection, apply)
+            connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+            try:
+                return self._transact(connection, apply)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_seconds * 1000:.0f}")
+        finally:
+            self._lock.release()
+
+    def _transact(
+        self, connection: sqlite3.Connection, apply: Callable[[sqlite3.Connection], T]
+    ) -> T:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = apply(connection)
+        except BaseException as error:
+            self._roll_back(connection)
+            if isinstance(error, sqlite3.Error):
+                raise self._store_error("write", error) from error
+            raise
+        if connection.in_transaction:
+            self._commit(connection)
+        return result
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            if _code(error) == "SQLITE_BUSY":
+                raise self._store_error("write", error) from error
+            connection.close()
+            self._writer = None
+            raise CommitUncertainError(
+                f"{self.url} failed while committing: {error}; whether it was stored is not known"
+            ) from error
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            # A connection that cannot roll back is beyond use; closing it rolls back.
+            connection.close()
+            self._writer = None
+
+    def _open_writer(self) -> sqlite3.Connection:
+        """Return the writer, opened and migrated; the caller holds the lock."""
+        if self._writer is not None:
+            return self._writer
+        if self._unusable is not None:
+            raise StoreError(f"{self.url} {self._unusable}")
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreError(
+                f"SQLite {sqlite3.sqlite_version} is too old; this Python needs a library of "
+                f"{'.'.join(map(str, OLDEST_SQLITE))} or later"
+            )
+        connection = self._connect()
+        try:
+            self._use_write_ahead_log(connection)
+            self._migrate(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._store_error("open", error) from error
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = connection
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path,
+                timeout=self._busy_timeout_seconds,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        except sqlite3.Error as error:
+            raise self._store_error("open", error) from error
+        return connection
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to WAL; SQLite does not wait for other processes here, so this does."""
+        patience = time.monotonic() + self._busy_timeout_seconds
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if _code(error) != "SQLITE_BUSY" or time.monotonic() > patience:
+                    raise
+                time.sleep(0.005)
+            else:
+                break
+        if mode != "wal" and not self._in_memory:
+            raise StoreError(
+                f"{self.url} cannot use a write-ahead log (its journal mode is {mode}); put the "
+                "file on a local disk that this process may write"
+            )
+
+    # The schema
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        migrations = load_migrations("sqlite")
+        newest = migrations[-1].number
+        if self._schema_version(connection) >= newest:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            applied = self._schema_version(connection)
+            if applied == 0:
+                connection.execute(_QUERIES["create_migration_table"].text)
+            for migration in migrations[applied:]:
+                self._apply_migration(connection, migration)
+            connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+
+    def _apply_migration(self, connection: sqlite3.Connection, migration: Migration) -> None:
+        for statement in _statements(migration.script):
+            connection.execute(statement)
+        connection.execute(
+            _QUERIES["record_migration"].text,
+            {
+                "number": migration.number,
+                "name": migration.name,
+                "oldest_code": migration.oldest_code,
+                "applied_at": format_time(self._clock()),
+            },
+        )
+
+    def _schema_version(self, connection: sqlite3.Connection) -> int:
+        if not connection.execute(_QUERIES["has_schema"].text).fetchone()[0]:
+            return 0
+        number, oldest_code = connection.execute(_QUERIES["schema_version"].text).fetchone()
+        known = load_migrations("sqlite")[-1].number
+        if oldest_code > known:
+            raise StoreError(
+                f"{self.url} has schema {number}, which needs code that knows schema "
+                f"{oldest_code}; this one knows {known}: upgrade holdfast"
+            )
+        return int(number)
+
+    def _load(self, connection: sqlite3.Connection, keys: Sequence[Key]) -> list[Loaded]:
+        now = self._clock().astimezone(UTC)
+        if len(keys) == 1:
+            machine, id, wanted = keys[0]
+            row = connection.execute(_LOAD, (machine, id)).fetchone()
+            entity = None if row is None else EntityRow._make(row)
+            applied = _load_keys(connection, keys[0]) if wanted else {}
+            return [_loaded(entity, now, applied)]
+        wanted_ids = json.dumps([(key.machine, key.id) for key in keys])
+        rows = connection.execute(_QUERIES["load_many"].positional, (wanted_ids,))
+        found = {(row[0], row[1]): EntityRow._make(row) for row in rows.fetchall()}
+        return [
+            _loaded(
+                found.get((key.machine, key.id)),
+                now,
+                _load_keys(connection, key) if key.keys else {},
+            )
+            for key in keys
+        ]
+
+    def _store_error(self, doing: str, error: sqlite3.Error) -> StoreError:
+        code = _code(error)
+        advice = next((text for prefix, text in _ADVICE if code.startswith(prefix)), "")
+        return StoreError(f"cannot {doing} {self.url}: {error}; nothing was written{advice}")
+
+
+_ADVICE = (
+    ("SQLITE_BUSY", ", another process is writing: try again, or raise busy_timeout_seconds"),
+    ("SQLITE_LOCKED", ", another connection is writing: try again"),
+    ("SQLITE_FULL", ", the disk is full: free some space"),
+    ("SQLITE_READONLY", ", the file or its folder is read-only: allow this process to write there"),
+    ("SQLITE_CANTOPEN", ", check that the folder exists and that this process may write there"),
+    ("SQLITE_NOTADB", ", the file is no SQLite database: check the path"),
+    ("SQLITE_CORRUPT", ", the file is damaged: restore a backup, or salvage it with .recover"),
+    ("SQLITE_IOERR", ", the disk failed: check it"),
+)
+
+
+def _write_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
+    """Write the entities that are at the expected version, and their log rows."""
+    outcomes: list[Outcome] = []
+    log: list[tuple[Any, ...]] = []
+    for write in writes:
+        entity = write.entity
+        if write.expected == 0:
+            done = connection.execute(_INSERT_ENTITY, entity).rowcount
+        else:
+            parameters = (*entity[2:], entity.machine, entity.id, write.expected)
+            done = connection.execute(_UPDATE_ENTITY, parameters).rowcount
+        if done == 1:
+            log += [row[1:] for row in write.log]
+            outcomes.append(Outcome(True, entity.version))
+            if write.purge:
+                _purge(connection, write)
+        else:
+            outcomes.append(_too_late(connection, write))
+    if len(log) == 1:
+        connection.execute(_INSERT_TRANSITION, log[0])
+    else:
+        connection.executemany(_INSERT_TRANSITION, log)
+    return outcomes
+
+
+def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
+    """Tell a conflict from a write that was stored before its acknowledgement was lost."""
+    entity = write.entity
+    row = connection.execute(_LOAD, (entity.machine, entity.id)).fetchone()
+    version = 0 if row is None else row[2]
+    if write.log and write.log[0].token is not None:
+        first = write.log[0]
+        parameters = (first.machine, first.id, first.version)
+        stored = connection.execute(_QUERIES["load_token"].positional, parameters).fetchone()
+        if stored is not None and stored[0] == first.token:
+            return Outcome(True, version)
+    return Outcome(False, version)
+
+
+def _purge(connection: sqlite3.Connection, write: Write) -> None:
+    entity = {"machine": write.entity.machine, "id": write.entity.id}
+    connection.execute(_QUERIES["begin_purge"].text, entity)
+    connection.execute(_QUERIES["purge"].text, {**entity, "version": write.expected})
+    connection.execute(_QUERIES["end_purge"].text, entity)
+
+
+def _loaded(entity: EntityRow | None, now: Any, applied: dict[str, Applied]) -> Loaded:
+    if entity is not None:
+        now = max(now, parse_time(entity.updated_at))
+    return Loaded(entity, now, applied)
+
+
+def _load_keys(connection: sqlite3.Connection, key: Key) -> dict[str, Applied]:
+    applied: dict[str, Applied] = {}
+    for text in key.keys:
+        row = connection.execute(
+            _QUERIES["load_key"].positional, (key.machine, key.id, text)
+        ).fetchone()
+        if row is not None:
+            applied[text] = _with_origin(connection, LogRow._make(row))
+    return applied
+
+
+def _with_origin(connection: sqlite3.Connection, row: LogRow) -> Applied:
+    parameters = {"machine": row.machine, "id": row.id, "version": row.version}
+    created_at, previous = connection.execute(_QUERIES["load_origin"].text, parameters).fetchone()
+    return Applied(row, created_at or row.at, previous)
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script at the semicolons that end statements, those inside triggers not being such."""
+    statements: list[str] = []
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            statements.append(statement)
+            statement = ""
+    return statements
+
+
+def _code(error: sqlite3.Error) -> str:
+    """Return the library's name of the error, without the extension: SQLITE_BUSY."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    return "_".join(name.split("_")[:2])
