@@ -13,11 +13,11 @@
     ├── CircuitOpenError            not tried: conflicts were too many of late
     ├── NotFoundError               no such entity
     ├── TransactionClosedError      a transaction that was committed or abandoned is over
-    ├── BatchError                  an exception group: what failed in a batch that was all or nothing
+    ├── BatchError                  an exception group: the failures of an all-or-nothing batch
     ├── DecodeError                 stored bytes that this code cannot read
     ├── QueryError                  a question that cannot be asked
     └── StoreError                  the store could not do it; nothing written
-        └── OutcomeUnknownError     the store died while committing: neither success nor failure is claimed
+        └── OutcomeUnknownError     the store died while committing; it may have been written
 
 A handler's, guard's or hook's own exception is none of these: it arrives as it was raised.
 """
@@ -213,6 +213,7 @@ class BatchError(ExceptionGroup[Exception], HoldfastError):
     failures: dict[int, Exception]
 
     def __new__(cls, message: str, failures: dict[int, Exception]) -> BatchError:
+        """Build the group of the failures."""
         group = super().__new__(cls, message, list(failures.values()))
         group.failures = failures
         return group
@@ -220,10 +221,9 @@ class BatchError(ExceptionGroup[Exception], HoldfastError):
     def __init__(self, message: str, failures: dict[int, Exception]) -> None:
         super().__init__(message, list(failures.values()))
 
-    def derive(self, excs: Sequence[Exception]) -> BatchError:  # type: ignore[override]
-        """Build the group that `split` and `subgroup` return, with the indexes kept."""
-        kept = {index: error for index, error in self.failures.items() if error in excs}
-        return BatchError(self.message, kept)
+    def __reduce__(self) -> tuple[type[BatchError], tuple[str, dict[int, Exception]]]:
+        """Pickle with the indexes."""
+        return BatchError, (self.message, self.failures)
 
 
 class DecodeError(HoldfastError):

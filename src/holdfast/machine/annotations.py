@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType, NoneType, UnionType
-from typing import Annotated, Any, Never, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, Never, NoReturn, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -19,7 +19,7 @@ _COROUTINE = 0x80 | 0x20 | 0x200  # CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENER
 class Signature(msgspec.Struct, frozen=True):
     """What one handler takes and returns, as declared. NoneType stands for "not there"."""
 
-    function: FunctionType
+    function: Callable[..., Any]
     location: str
     sources: tuple[type, ...]
     commands: tuple[type, ...]
@@ -29,7 +29,7 @@ class Signature(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The function's name."""
-        return self.function.__name__
+        return str(self.function.__name__)
 
 
 def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
@@ -47,19 +47,18 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
         raise DefinitionError(f"{location}: handlers are plain functions; return the state")
 
     def types_of(name: str) -> tuple[type, ...]:
-        if name not in annotations:
+        if name not in declared:
             what = "its result" if name == "return" else f"the parameter {name!r}"
             raise DefinitionError(f"{location}: {what} has no annotation; the types are the chart")
         try:
-            value = _evaluate(annotations[name], inner, namespace)
-            return flatten(value)
+            return flatten(_evaluate(declared[name], inner, namespace))
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             raise DefinitionError(
-                f"{location}: the annotation {annotations[name]!r} of {name!r} cannot be "
+                f"{location}: the annotation {declared[name]!r} of {name!r} cannot be "
                 f"evaluated: {error}"
             ) from error
 
-    annotations = _annotations(inner)
+    declared = _annotations(inner)
     return Signature(
         function,
         location,
@@ -89,7 +88,7 @@ def flatten(annotation: Any) -> tuple[type, ...]:
     raise TypeError(f"{annotation!r} is not a class or a union of classes")
 
 
-def location_of(function: FunctionType) -> str:
+def location_of(function: Callable[..., Any]) -> str:
     """Return where a function was defined: `place (order/machine.py:12)`."""
     code = _unwrapped(function).__code__
     return f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
@@ -104,7 +103,7 @@ def resolve_fields(cls: type, namespace: Mapping[str, Any], seen: set[type]) -> 
         return
     seen.add(cls)
     scope = vars(sys.modules[cls.__module__])
-    for name, annotation in list(cls.__dict__.get("__annotations__", {}).items()):
+    for name, annotation in list(cls.__annotations__.items()):
         value = annotation
         if isinstance(annotation, str):
             value = eval(annotation, scope, {**namespace, **vars(cls)})  # noqa: S307
@@ -119,10 +118,11 @@ def _classes_in(annotation: Any) -> list[type]:
     return [cls for part in get_args(annotation) for cls in _classes_in(part)]
 
 
-def _unwrapped(function: FunctionType) -> FunctionType:
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function
+def _unwrapped(function: Callable[..., Any]) -> FunctionType:
+    inner: Any = function
+    while hasattr(inner, "__wrapped__"):
+        inner = inner.__wrapped__
+    return cast("FunctionType", inner)
 
 
 def _parameters(function: FunctionType, location: str) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def _parameters(function: FunctionType, location: str) -> tuple[str, ...]:
 
 def _annotations(function: FunctionType) -> Mapping[str, Any]:
     if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415 (exists from 3.14 on)
+        import annotationlib
 
         return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
     return function.__annotations__

@@ -1,4 +1,4 @@
-"""What a reviewer would ask about a machine: commands forgotten in a state, states never reached."""
+"""What a reviewer would ask about a machine: commands forgotten, states never reached."""
 
 from __future__ import annotations
 

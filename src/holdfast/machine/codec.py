@@ -6,9 +6,11 @@ are sorted. A value is accepted only if its text decodes to an equal value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar, Union, cast
+from functools import reduce
+from operator import or_
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -31,9 +33,8 @@ class Codec(Generic[T]):
     def __init__(self, role: str, members: Sequence[type]) -> None:
         self.role = role
         self.names: dict[type, str] = {member: tag_of(member) for member in members}
-        union = Union[tuple(members)]  # noqa: UP007 (built at run time)
         try:
-            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cast("Any", union))
+            decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(_union(members))
             timed = any(_holds_datetimes(member) for member in members)
         except (TypeError, NameError) as error:
             raise DefinitionError(
@@ -42,7 +43,7 @@ class Codec(Generic[T]):
                 "must exist when the machine is first used"
             ) from error
         self._decode = decoder.decode
-        self._encode = _encode_timed if timed else _JSON.encode
+        self._encode: Callable[[T], bytes] = _encode_timed if timed else _JSON.encode
 
     def encode(self, value: T) -> tuple[str, T]:
         """Return the JSON text of a member, and the equal value that the text decodes to.
@@ -53,7 +54,7 @@ class Codec(Generic[T]):
 
     def decode(self, text: str | bytes) -> T:
         """Return the member that the text encodes; raises msgspec.DecodeError."""
-        return cast("T", self._decode(text))
+        return self._decode(text)
 
     def parse(self, data: str | bytes | Mapping[str, Any]) -> T:
         """Return the member that somebody else's JSON encodes, constraints checked.
@@ -101,7 +102,13 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _encode_checked(role: str, value: Any, encode: Any, decode: Any, limit: int) -> Any:
+def _encode_checked(
+    role: str,
+    value: T,
+    encode: Callable[[T], bytes],
+    decode: Callable[[bytes], T],
+    limit: int,
+) -> tuple[str, T]:
     try:
         text = encode(value)
         copy = decode(text)
@@ -116,6 +123,10 @@ def _encode_checked(role: str, value: Any, encode: Any, decode: Any, limit: int)
     if len(text) > limit:
         raise ValidationError(f"the {role} takes {len(text):,} bytes; the limit is {limit:,}", "$")
     return text.decode(), copy
+
+
+def _union(members: Sequence[type]) -> Any:
+    return reduce(or_, members)
 
 
 def _encode_timed(value: Any) -> bytes:
@@ -139,8 +150,8 @@ def _with_time_as_text(value: Any, path: str) -> Any:
 
 
 def _holds_datetimes(member: type) -> bool:
-    """Walk the types of a class's fields; raises DefinitionError for a type that JSON cannot hold."""
-    import msgspec.inspect as types  # noqa: PLC0415 (costs 5 ms, and only definitions need it)
+    """Walk the types of a class's fields; raises DefinitionError for one without an encoding."""
+    import msgspec.inspect as types
 
     seen: set[type] = set()
     found = False
@@ -148,7 +159,9 @@ def _holds_datetimes(member: type) -> bool:
     while pending:
         owner, info = pending.pop()
         if isinstance(info, types.CustomType):
-            raise DefinitionError(f"{owner} has a field of type {info.cls!r}, which has no encoding")
+            raise DefinitionError(
+                f"{owner} has a field of type {info.cls!r}, which has no encoding"
+            )
         found = found or isinstance(info, types.DateTimeType)
         cls = getattr(info, "cls", None)
         if cls is not None:
@@ -204,7 +217,8 @@ def _children(value: Any, copy: Any) -> list[tuple[str, Any, Any]]:
         return [(f".{key}", value.get(key), copy.get(key)) for key in keys]
     if isinstance(value, list | tuple) and len(value) == len(copy):
         return [
-            (f"[{i}]", before, after) for i, (before, after) in enumerate(zip(value, copy, strict=True))
+            (f"[{i}]", before, after)
+            for i, (before, after) in enumerate(zip(value, copy, strict=True))
         ]
     return []
 

@@ -73,7 +73,7 @@ class Machine(Generic[S, C, D]):
         self._handler_of: dict[tuple[type, type], Signature] = {}
         self._table: dict[tuple[type, type], _Entry] = {}
         self._codecs: tuple[Codec[S], Codec[C]] | None = None
-        _resolve_local((*self.states, *self.commands), sys._getframe(1).f_locals)
+        _resolve_local((*self.states, *self.commands), _caller_names())
 
     def __repr__(self) -> str:
         return f"<Machine {self.name}>"
@@ -83,7 +83,7 @@ class Machine(Generic[S, C, D]):
 
         Raises DefinitionError, which names the function and its line.
         """
-        signature = read_signature(handler, sys._getframe(1).f_locals)
+        signature = read_signature(handler, _caller_names())
         if self._codecs is not None:
             raise DefinitionError(
                 f"{signature.location}: {self.name} is in use, and a machine does not change after "
@@ -122,7 +122,7 @@ class Machine(Generic[S, C, D]):
         raise self._undeclared(state, command, result)
 
     def allowed(self, state: S | None) -> tuple[type[C], ...]:
-        """Return the commands that have a handler in this state; None asks for those that create."""
+        """Return the commands that a state takes; None asks for those that create."""
         self.compile()
         self.expect_state(state)
         commands = [cmd for cmd in self.commands if (type(state), cmd) in self._table]
@@ -137,13 +137,13 @@ class Machine(Generic[S, C, D]):
 
     def graph(self) -> Graph:
         """Return which commands lead from which states to which, as the annotations declare."""
-        from holdfast.machine.graph import graph_of  # noqa: PLC0415 (graph imports the machine)
+        from holdfast.machine.graph import graph_of
 
         return graph_of(self)
 
     def check(self) -> Check:
         """Return what looks forgotten: pairs without a handler, states nothing leads to."""
-        from holdfast.machine.check import check  # noqa: PLC0415 (check imports the machine)
+        from holdfast.machine.check import check
 
         return check(self)
 
@@ -261,6 +261,11 @@ def _entry(signature: Signature) -> _Entry:
     """Return a handler's row of the table; deps count 1 and the context 2 in what it wants."""
     wants = ("deps" in signature.parameters) + 2 * ("context" in signature.parameters)
     return adapt(signature), wants, frozenset(signature.targets)
+
+
+def _caller_names() -> Mapping[str, Any]:
+    """Return the local names where the calling method was called: annotations may use them."""
+    return sys._getframe(2).f_locals  # pyright: ignore[reportPrivateUsage]
 
 
 def _members(machine: str, role: str, union: Any, base: type) -> tuple[type, ...]:

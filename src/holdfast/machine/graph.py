@@ -34,7 +34,9 @@ class Graph(Struct, frozen=True):
         """Return the text of a Mermaid state diagram."""
         lines = ["stateDiagram-v2"]
         lines += [f"    {state}" for state in self.states if state.isidentifier()]
-        lines += [f"    state {_quoted(s)} as {_node(s)}" for s in self.states if not s.isidentifier()]
+        lines += [
+            f"    state {_quoted(s)} as {_node(s)}" for s in self.states if not s.isidentifier()
+        ]
         arrows: dict[tuple[str | None, str | None], list[str]] = {}
         for edge in self.edges:
             arrows.setdefault((edge.source, edge.target), []).append(edge.command)

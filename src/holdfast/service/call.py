@@ -46,9 +46,7 @@ def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Cal
     machine.expect_command(request.command)
     codec = machine.command_codec
     text, command = codec.encode(request.command)
-    metadata_text, metadata = None, {}
-    if request.metadata:
-        metadata_text, metadata = encode_metadata(request.metadata)
+    metadata_text, metadata = _checked_metadata(request.metadata)
     return Call(
         request.id,
         command,
@@ -65,7 +63,7 @@ def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Cal
 def check_purge(id: str, metadata: Mapping[str, Any] | None) -> Call:
     """Return the call that erases an entity."""
     check_id(id)
-    text, recorded = encode_metadata(metadata) if metadata else (None, {})
+    text, recorded = _checked_metadata(metadata)
     return Call(id, None, None, None, metadata=recorded, metadata_text=text)
 
 
@@ -87,7 +85,9 @@ def check_text(role: str, text: object, limit: int) -> str:
     except UnicodeEncodeError as error:
         raise ValidationError(f"the {role} {text[:80]!r} is not valid Unicode") from error
     if size > limit:
-        raise ValidationError(f"the {role} {text[:80]!r}… takes {size:,} bytes; the limit is {limit}")
+        raise ValidationError(
+            f"the {role} {text[:80]!r}… takes {size:,} bytes; the limit is {limit}"
+        )
     return text
 
 
@@ -98,6 +98,10 @@ def check_time(role: str, time: object) -> datetime:
     if time.tzinfo is None:
         raise ValidationError(f"{role}= has no time zone: {time}; use datetime.now(UTC)")
     return time.astimezone(UTC)
+
+
+def _checked_metadata(metadata: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
+    return encode_metadata(metadata) if metadata else (None, {})
 
 
 def _checked_version(version: object) -> int | None:

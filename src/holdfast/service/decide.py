@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -23,7 +23,7 @@ from holdfast.errors import (
 )
 from holdfast.machine.codec import decode_metadata, format_time, parse_time
 from holdfast.machine.definition import Machine
-from holdfast.record import Change, Context, Record, Transition
+from holdfast.record import Change, Context, Kind, Record, Transition
 from holdfast.service.call import Call
 from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
 
@@ -206,7 +206,8 @@ class _Entity:
         if row.kind == "purged":
             raise KeyReusedError(machine.name, self.id, key, row.version, "and purged since")
         if row.command_type != call.command_type or (
-            row.command != call.command_text and decode_transition(machine, row).command != call.command
+            row.command != call.command_text
+            and decode_transition(machine, row).command != call.command
         ):
             raise KeyReusedError(machine.name, self.id, key, row.version, "by another command")
         return record_of(machine, applied)
@@ -310,7 +311,7 @@ def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
         row.machine,
         row.id,
         row.version,
-        row.kind,  # type: ignore[arg-type]
+        cast("Kind", row.kind),
         row.from_type,
         row.to_type,
         row.command_type,

@@ -42,6 +42,7 @@ from holdfast.stores.contract import (
     MAX_PAGE,
     Checkpoint,
     CommitUncertainError,
+    EntityRow,
     Key,
     Loaded,
     Outcome,
@@ -92,7 +93,9 @@ class Plans(Generic[S, C, D]):
                 decisions = self._decide(groups, (yield Load(keys)), tokens)
                 answers = [answer for decision in decisions for answer in decision.answers]
                 writes = [d.write for d in decisions if d.write is not None]
-                if _hindered(answers, atomic, checkpoint) or not (writes or checkpoint):
+                if _hindered(answers, atomic=atomic, checkpoint=checkpoint) or not (
+                    writes or checkpoint
+                ):
                     return answers
                 commit = Commit(writes, len(writes) > 1, checkpoint, attempts.left_seconds)
                 conflict = _first_conflict(writes, (yield from self._commit(commit)))
@@ -168,14 +171,16 @@ class Plans(Generic[S, C, D]):
     def count(self) -> Plan[dict[str, int]]:
         """Count live entities by state."""
         name = self.machine.name
-        return (yield Read(lambda store: store.count(name)))
+        counts: dict[str, int] = yield Read(lambda store: store.count(name))
+        return counts
 
     def allowed(self, id: str) -> Plan[tuple[type[C], ...]]:
         """Load an entity and ask the machine what it takes."""
         [loaded] = yield Load([Key(self.machine.name, check_id(id))])
-        row = loaded.entity
-        live = row is not None and row.state_type is not None
-        return self.machine.allowed(record_from(self.machine, row).state if live else None)
+        row: EntityRow | None = loaded.entity
+        if row is None or row.state_type is None:
+            return self.machine.allowed(None)
+        return self.machine.allowed(record_from(self.machine, row).state)
 
     def _key(self, group: Group) -> Key:
         keys = [call.key for call in group.calls if call.key is not None]
@@ -194,14 +199,17 @@ class Plans(Generic[S, C, D]):
 
     def _commit(self, commit: Commit) -> Plan[list[Outcome]]:
         """Commit; where the store does not know the outcome, send the same again until it does."""
+        outcomes: list[Outcome]
         try:
-            return (yield commit)
+            outcomes = yield commit
+            return outcomes
         except CommitUncertainError as error:
             uncertain = error
         for attempt in range(1, self.retry.attempts + 1):
             yield Sleep(self.retry.delay_seconds(attempt, (yield Random())))
             try:
-                return (yield commit)
+                outcomes = yield commit
+                return outcomes
             except StoreError:
                 continue
         names = ", ".join(entity_name(w.entity.machine, w.entity.id) for w in commit.writes[:3])
@@ -288,9 +296,7 @@ class _Attempts:
             self.elapsed += delay
         return failure
 
-    def _failure(
-        self, conflict: VersionConflictError, delay: float
-    ) -> VersionConflictError | None:
+    def _failure(self, conflict: VersionConflictError, delay: float) -> VersionConflictError | None:
         """Return why there is no next attempt; None where there is one."""
         if all(call.expected_version is not None for group in self.groups for call in group.calls):
             return conflict  # the callers decided on what they saw
@@ -305,9 +311,7 @@ class _Attempts:
 _PAST = {"deletion": "was deleted", "purged": "is purged"}
 
 
-def _hindered(
-    answers: Sequence[Answer], atomic: bool, checkpoint: Checkpoint | None
-) -> bool:
+def _hindered(answers: Sequence[Answer], *, atomic: bool, checkpoint: Checkpoint | None) -> bool:
     """Whether an answer keeps everything from being written."""
     errors = [answer for answer in answers if isinstance(answer, Exception)]
     if atomic:

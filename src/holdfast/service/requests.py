@@ -126,6 +126,6 @@ class Notify(Ask, frozen=True):
     hook: Callable[[Any], object]
     value: object
 
-    def perform(self, world: World) -> Any:  # noqa: ARG002 (hooks need nothing of the world)
+    def perform(self, world: World) -> Any:
         """Answer with what the hook returns."""
         return self.hook(self.value)

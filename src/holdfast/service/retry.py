@@ -41,7 +41,9 @@ class CircuitBreaker:
 
     def __init__(self, *, threshold: int = 5, cooldown_seconds: float = 1.0) -> None:
         if threshold < 1 or cooldown_seconds <= 0:
-            raise DefinitionError("CircuitBreaker takes a threshold from 1 and a cooldown above 0 s")
+            raise DefinitionError(
+                "CircuitBreaker takes a threshold from 1 and a cooldown above 0 s"
+            )
         self.threshold = threshold
         self.cooldown_seconds = cooldown_seconds
         self._lock = threading.Lock()
@@ -122,7 +124,9 @@ class Retry(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse limits that mean nothing."""
         if self.attempts < 1 or not 0 < self.initial_seconds <= self.cap_seconds:
-            raise DefinitionError("Retry takes attempts from 1, and 0 < initial_seconds <= cap_seconds")
+            raise DefinitionError(
+                "Retry takes attempts from 1, and 0 < initial_seconds <= cap_seconds"
+            )
         if self.budget_seconds <= 0:
             raise DefinitionError("Retry takes a budget_seconds above 0")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from holdfast.service.requests import Ask, Commit, Load, Plan, Sleep, World
@@ -17,12 +17,14 @@ T = TypeVar("T")
 class SyncWorld:
     """The real world, for callers that block."""
 
-    clock = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
-    random = staticmethod(random.random)
-
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.clock = time.monotonic
+        self.random = random.random
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread."""
+        time.sleep(seconds)
 
     def tokens(self, count: int) -> list[str]:
         """Draw tokens from the system's randomness."""
@@ -39,7 +41,7 @@ def run(plan: Plan[T], world: World) -> T:
         while True:
             try:
                 answer = ask.perform(world)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (raised inside the plan)
                 ask = plan.throw(error)
             else:
                 ask = plan.send(answer)
@@ -54,18 +56,18 @@ def run_together(plans: Sequence[Plan[T]], world: World) -> list[T | Exception]:
     waiting.
     """
     lanes = [_Lane(plan) for plan in plans]
-    ready = lanes
     for lane in lanes:
         lane.send(None)
-    while ready := [lane for lane in ready if not lane.done]:
-        for kind in (Load, Commit):
-            for group in _groups([lane for lane in ready if type(lane.ask) is kind]):
-                _perform_merged(group, world)
-        for lane in ready:
-            if not lane.done and not isinstance(lane.ask, Load | Commit | Sleep):
+    running = [lane for lane in lanes if not lane.done]
+    while running:
+        _load_merged([lane for lane in running if isinstance(lane.ask, Load)], world)
+        _commit_merged([lane for lane in running if lane.shares_its_commit], world)
+        for lane in running:
+            if lane.ask is not None and not lane.waits_for_others:
                 lane.perform(world)
-        if all(isinstance(lane.ask, Sleep) for lane in ready if not lane.done):
-            _sleep_until_the_first_wakes(ready, world)
+        running = [lane for lane in running if not lane.done]
+        if all(isinstance(lane.ask, Sleep) for lane in running):
+            _sleep_until_the_first_wakes(running, world)
     return [lane.result for lane in lanes]
 
 
@@ -104,47 +106,54 @@ class _Lane:
         else:
             self.send(answer)
 
+    @property
+    def shares_its_commit(self) -> bool:
+        """Whether it commits, neither all or nothing nor with a checkpoint."""
+        return isinstance(self.ask, Commit) and not self.ask.atomic and self.ask.checkpoint is None
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether what it asks for is better asked together with others."""
+        return isinstance(self.ask, Load | Sleep) or self.shares_its_commit
+
     def _end(self, result: Any) -> None:
         self.done = True
         self.ask = None
         self.result = result
 
 
-def _groups(lanes: list[_Lane]) -> list[list[_Lane]]:
-    """Split lanes into groups whose requests fit one call of the store.
-
-    What cannot be shared, an atomic commit or one with a checkpoint, makes a group of its own.
-    """
-    groups: list[list[_Lane]] = []
-    size = MAX_BATCH
-    for lane in lanes:
-        ask = lane.ask
-        wants = len(ask.keys) if isinstance(ask, Load) else len(ask.writes)  # type: ignore[union-attr]
-        alone = isinstance(ask, Commit) and (ask.atomic or ask.checkpoint is not None)
-        if alone or size + wants > MAX_BATCH:
-            groups.append([])
-            size = MAX_BATCH if alone else 0
-        groups[-1].append(lane)
-        size += wants
-    return groups
+def _load_merged(lanes: list[_Lane], world: World) -> None:
+    """Answer the lanes that load with as few loads as may be."""
+    asks = [lane.ask for lane in lanes if isinstance(lane.ask, Load)]
+    for part in _cut([len(ask.keys) for ask in asks]):
+        merged = Load([key for ask in asks[part] for key in ask.keys])
+        _share(lanes[part], [len(ask.keys) for ask in asks[part]], merged, world)
 
 
-def _perform_merged(lanes: list[_Lane], world: World) -> None:
-    asks = [lane.ask for lane in lanes]
-    merged: Ask
-    if len(lanes) == 1:
-        lanes[0].perform(world)
-        return
-    if isinstance(asks[0], Load):
-        sizes = [len(ask.keys) for ask in asks]  # type: ignore[union-attr]
-        merged = Load([key for ask in asks for key in ask.keys])  # type: ignore[union-attr]
-    else:
-        sizes = [len(ask.writes) for ask in asks]  # type: ignore[union-attr]
-        timeouts = [ask.timeout_seconds for ask in asks]  # type: ignore[union-attr]
-        merged = Commit(
-            [write for ask in asks for write in ask.writes],  # type: ignore[union-attr]
-            timeout_seconds=min((t for t in timeouts if t is not None), default=None),
-        )
+def _commit_merged(lanes: list[_Lane], world: World) -> None:
+    """Answer the lanes that commit with as few commits as may be."""
+    asks = [lane.ask for lane in lanes if isinstance(lane.ask, Commit)]
+    for part in _cut([len(ask.writes) for ask in asks]):
+        timeouts = [a.timeout_seconds for a in asks[part] if a.timeout_seconds is not None]
+        writes = [write for ask in asks[part] for write in ask.writes]
+        merged = Commit(writes, timeout_seconds=min(timeouts, default=None))
+        _share(lanes[part], [len(ask.writes) for ask in asks[part]], merged, world)
+
+
+def _cut(sizes: list[int]) -> Iterator[slice]:
+    """Split requests of these sizes into runs that fit one call of the store."""
+    start = total = 0
+    for place, size in enumerate(sizes):
+        if total + size > MAX_BATCH and place > start:
+            yield slice(start, place)
+            start, total = place, 0
+        total += size
+    if start < len(sizes):
+        yield slice(start, len(sizes))
+
+
+def _share(lanes: list[_Lane], sizes: list[int], merged: Ask, world: World) -> None:
+    """Ask once and give each lane its part of the answer; an error goes to all of them."""
     try:
         answers = merged.perform(world)
     except Exception as error:  # noqa: BLE001 (raised inside every plan that asked)
@@ -158,16 +167,18 @@ def _perform_merged(lanes: list[_Lane], world: World) -> None:
 
 
 def _sleep_until_the_first_wakes(lanes: list[_Lane], world: World) -> None:
-    asleep = [lane for lane in lanes if isinstance(lane.ask, Sleep)]
+    now = world.clock()
+    asleep: list[tuple[float, _Lane]] = []
+    for lane in lanes:
+        if isinstance(lane.ask, Sleep):
+            if lane.wakes_at is None:
+                lane.wakes_at = now + lane.ask.seconds
+            asleep.append((lane.wakes_at, lane))
     if not asleep:
         return
-    now = world.clock()
-    for lane in asleep:
-        if lane.wakes_at is None:
-            lane.wakes_at = now + lane.ask.seconds  # type: ignore[union-attr]
-    wakes_at = min(lane.wakes_at for lane in asleep if lane.wakes_at is not None)
-    world.sleep(max(0.0, wakes_at - now))
-    for lane in asleep:
-        if lane.wakes_at is not None and lane.wakes_at <= wakes_at:
+    first = min(wakes_at for wakes_at, _ in asleep)
+    world.sleep(max(0.0, first - now))
+    for wakes_at, lane in asleep:
+        if wakes_at <= first:
             lane.wakes_at = None
             lane.send(None)

@@ -27,6 +27,9 @@ C0 = TypeVar("C0")
 T = TypeVar("T")
 
 
+DEFAULT_RETRY = Retry()
+
+
 class Service(Generic[S, C, D]):
     """Applies commands to entities, and answers questions about them.
 
@@ -53,11 +56,13 @@ class Service(Generic[S, C, D]):
         store: Store,
         *,
         deps: Any = None,
-        retry: Retry = Retry(),
+        retry: Retry = DEFAULT_RETRY,
     ) -> None:
         machine.compile()
         if machine.deps is not None and deps is None:
-            raise DefinitionError(f"{machine.name} takes deps: Service({machine.name}, store, deps=…)")
+            raise DefinitionError(
+                f"{machine.name} takes deps: Service({machine.name}, store, deps=…)"
+            )
         self.machine: Machine[S, C, D] = machine
         self.store = store
         self._plans: Plans[S, C, D] = Plans(machine, deps, retry)
@@ -122,7 +127,7 @@ class Service(Generic[S, C, D]):
                 raise ValidationError(
                     f"{len(batch):,} commands cannot be one commit; the limit is {MAX_BATCH:,}"
                 )
-            return self._handle_at_once(batch, atomic, checkpoint)
+            return self._handle_at_once(batch, atomic=atomic, checkpoint=checkpoint)
         while batch := list(islice(iterator, MAX_BATCH)):
             answers += self._handle_batch(batch)
         return answers
@@ -157,7 +162,7 @@ class Service(Generic[S, C, D]):
     def history(
         self, id: str, *, after: int = 0, limit: int | None = None
     ) -> list[Transition[S, C]]:
-        """Return an entity's transitions with versions above `after`, oldest first; all, or `limit`.
+        """Return an entity's transitions with versions above `after`, oldest first.
 
         The history of an id that never existed is empty.
         """
@@ -230,6 +235,7 @@ class Service(Generic[S, C, D]):
     def _handle_at_once(
         self,
         batch: Sequence[tuple[str, C] | Request[C]],
+        *,
         atomic: bool,
         checkpoint: Checkpoint | None,
     ) -> list[Record[S] | Exception]:
@@ -280,9 +286,8 @@ class Service(Generic[S, C, D]):
         found = [one if isinstance(one, str) else names.get(one, repr(one)) for one in wanted]
         for name in found:
             if name not in known:
-                raise QueryError(
-                    f"{name} is no state of {self.machine.name}; they are {', '.join(sorted(known))}"
-                )
+                names_known = ", ".join(sorted(known))
+                raise QueryError(f"{name} is no state of {self.machine.name}; use {names_known}")
         return list(dict.fromkeys(found))
 
 

@@ -1,4 +1,4 @@
-"""Where records and the log live: the contract, and `open_store`, which finds the store of a URL."""
+"""Where records and the log live: `open_store` finds the store that a URL names."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     opened before the first use. `clock` overrides the store's time, for tests. Raises StoreError
     for a URL that names no store.
     """
-    from urllib.parse import parse_qsl, unquote, urlsplit  # noqa: PLC0415 (costs 5 ms)
+    from urllib.parse import parse_qsl, unquote, urlsplit
 
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "memory" and not parts.netloc and not parts.path and not options:
-        from holdfast.stores.memory import MemoryStore  # noqa: PLC0415
+        from holdfast.stores.memory import MemoryStore
 
         return MemoryStore(clock=clock or utc_now)
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
-        from holdfast.stores.sqlite import SqliteStore  # noqa: PLC0415
+        from holdfast.stores.sqlite import SYNCHRONOUS, SqliteStore
 
-        synchronous = options.pop("synchronous", "FULL").upper()
+        synchronous = SYNCHRONOUS.get(options.pop("synchronous", "FULL").upper())
         busy_timeout = options.pop("busy_timeout_seconds", "5")
-        if synchronous in ("NORMAL", "FULL", "EXTRA") and _is_duration(busy_timeout) and not options:
+        if synchronous is not None and _is_duration(busy_timeout) and not options:
             return SqliteStore(
                 unquote(parts.path[1:]),
                 synchronous=synchronous,

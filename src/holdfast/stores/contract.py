@@ -233,8 +233,27 @@ def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
     that a store accepts contains one. A column without a value counts as empty: no column that
     may lack its value may be empty.
     """
-    _, machine, id, version, kind, from_type, to_type, command_type, command, events, state, \
-        command_schema, state_schema, metadata, key, token, at, _, _ = row
+    (
+        _,
+        machine,
+        id,
+        version,
+        kind,
+        from_type,
+        to_type,
+        command_type,
+        command,
+        events,
+        state,
+        command_schema,
+        state_schema,
+        metadata,
+        key,
+        token,
+        at,
+        _,
+        _,
+    ) = row
     text = (
         f"{previous}\0{machine}\0{id}\0{version}\0{kind}\0{from_type or ''}\0{to_type or ''}\0"
         f"{command_type or ''}\0{command or ''}\0{events or ''}\0{state or ''}\0"

@@ -55,7 +55,7 @@ class MemoryStore(Store):
         *,
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
-        timeout_seconds: float | None = None,  # noqa: ARG002 (nothing here waits)
+        timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`."""
         recorded_at = format_time(self._clock())
@@ -164,11 +164,7 @@ class MemoryStore(Store):
 
     def _with_origin(self, row: LogRow) -> Applied:
         rows = [self._log[i] for i in self._versions[row.machine, row.id]]
-        lives = [
-            r.at
-            for r in rows[: row.version]
-            if r.from_type is None and r.kind != "purged"
-        ]
+        lives = [r.at for r in rows[: row.version] if r.from_type is None and r.kind != "purged"]
         previous = rows[row.version - 2].state if row.version > 1 else None
         return Applied(row, lives[-1] if lives else row.at, previous)
 

@@ -7,7 +7,6 @@ while it is free, which keeps its page cache warm, and otherwise one of their ow
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -35,6 +34,7 @@ from holdfast.stores.fork import renew_after_fork
 from holdfast.stores.sql import Migration, load_migrations, load_queries
 
 Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
+SYNCHRONOUS: dict[str, Synchronous] = {"NORMAL": "NORMAL", "FULL": "FULL", "EXTRA": "EXTRA"}
 T = TypeVar("T")
 
 OLDEST_SQLITE = (3, 38, 0)
@@ -179,7 +179,7 @@ class SqliteStore(Store):
         """Drop the parent's connections unclosed: closing them would release the parent's locks."""
         held = [*self._readers, *([self._writer] if self._writer else [])]
         if held:
-            import ctypes  # noqa: PLC0415 (only a forked child needs it)
+            import ctypes
 
             for connection in held:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
@@ -228,9 +228,7 @@ class SqliteStore(Store):
         else:
             connection.close()
 
-    def _write(
-        self, apply: Callable[[sqlite3.Connection], T], timeout_seconds: float | None
-    ) -> T:
+    def _write(self, apply: Callable[[sqlite3.Connection], T], timeout_seconds: float | None) -> T:
         patience = self._busy_timeout_seconds
         if timeout_seconds is not None:
             patience = min(patience, max(timeout_seconds, 0.001))
@@ -328,15 +326,14 @@ class SqliteStore(Store):
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
         """Switch the file to WAL; SQLite does not wait for other processes here, so this does."""
         patience = time.monotonic() + self._busy_timeout_seconds
-        while True:
+        mode = None
+        while mode is None:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             except sqlite3.OperationalError as error:
                 if _code(error) != "SQLITE_BUSY" or time.monotonic() > patience:
                     raise
                 time.sleep(0.005)
-            else:
-                break
         if mode != "wal" and not self._in_memory:
             raise StoreError(
                 f"{self.url} cannot use a write-ahead log (its journal mode is {mode}); put the "
@@ -495,7 +492,7 @@ def _with_origin(connection: sqlite3.Connection, row: LogRow) -> Applied:
 
 
 def _statements(script: str) -> list[str]:
-    """Split a script at the semicolons that end statements, those inside triggers not being such."""
+    """Split a script at the semicolons that end statements, not at those inside triggers."""
     statements: list[str] = []
     statement = ""
     for line in script.splitlines(keepends=True):

@@ -61,5 +61,6 @@ def _migration(path: Path) -> Migration:
     name = _MIGRATION.fullmatch(path.name)
     script = path.read_text("utf-8")
     oldest_code = _OLDEST_CODE.match(script)
-    assert name is not None and oldest_code is not None, f"{path} is not a migration"
+    assert name is not None, f"{path} is not named NNNN_what.sql"
+    assert oldest_code is not None, f"{path} does not begin with its oldest code"
     return Migration(int(name[1]), name[2], int(oldest_code[1]), script)
