@@ -22,9 +22,11 @@ from holdfast.errors import (
 )
 from holdfast.machine.definition import Machine
 from holdfast.machine.model import Command, Meta, State, field
+from holdfast.machine.transaction import begin
 from holdfast.record import Change, Context, Page, Record, Request, Transition
 from holdfast.service.retry import CircuitBreaker, Conflict, Retry
 from holdfast.service.service import Service
+from holdfast.service.transaction import Transaction, transact
 from holdfast.stores import open_store
 from holdfast.stores.contract import Checkpoint
 
@@ -58,10 +60,13 @@ __all__ = [
     "Service",
     "State",
     "StoreError",
+    "Transaction",
     "TransactionClosedError",
     "Transition",
     "ValidationError",
     "VersionConflictError",
+    "begin",
     "field",
     "open_store",
+    "transact",
 ]

@@ -61,6 +61,10 @@ class InvalidTransitionError(RejectedError):
         self.allowed = tuple(allowed)
         super().__init__(machine, state, command, self.allowed, id)
 
+    def on(self, id: str) -> InvalidTransitionError:
+        """Return the same error for an entity with an id."""
+        return InvalidTransitionError(self.machine, self.state, self.command, self.allowed, id)
+
     def __str__(self) -> str:
         entity = entity_name(self.machine, self.id)
         where = f"in state {self.state}" if self.state else "which does not exist"

@@ -60,8 +60,8 @@ def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Cal
     )
 
 
-def check_purge(id: str, metadata: Mapping[str, Any] | None) -> Call:
-    """Return the call that erases an entity."""
+def check_commandless(id: str, metadata: Mapping[str, Any] | None) -> Call:
+    """Return a call that no handler decides: a purge, or a state that is staged."""
     check_id(id)
     text, recorded = _checked_metadata(metadata)
     return Call(id, None, None, None, metadata=recorded, metadata_text=text)

@@ -15,6 +15,7 @@ import msgspec
 from holdfast.errors import (
     DecodeError,
     DefinitionError,
+    InvalidTransitionError,
     KeyReusedError,
     NotFoundError,
     ValidationError,
@@ -50,7 +51,7 @@ def decide(
 ) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
     try:
-        entity = _Entity(machine, calls[0].id, loaded)
+        entity = Draft(machine, calls[0].id, loaded)
     except DecodeError as error:
         return Decision([error for _ in calls], None)
     answers: list[Answer] = []
@@ -66,7 +67,7 @@ def preview(
     machine: AnyMachine, deps: Any, loaded: Loaded, call: Call, token: str
 ) -> Change[Any, Any]:
     """Decide one command and return the change; raises what would refuse it."""
-    entity = _Entity(machine, call.id, loaded)
+    entity = Draft(machine, call.id, loaded)
     entity.expect(call)
     before = entity.state
     after, _, context = entity.step(call, deps, token)
@@ -76,8 +77,8 @@ def preview(
     )
 
 
-class _Entity:
-    """An entity while commands for it are decided: first as loaded, then as they leave it."""
+class Draft:
+    """An entity while commands for it are decided: first as loaded, then as each leaves it."""
 
     __slots__ = (
         "created_at",
@@ -153,20 +154,38 @@ class _Entity:
 
     def step(self, call: Call, deps: Any, token: str) -> tuple[Any, str | None, Context]:
         """Run the handler; return the state after, its text, and the context it was decided in."""
-        now = self.loaded.now if call.at is None else call.at
-        if self.log and call.at is None:
-            now = max(now, parse_time(self.updated_at))
-        context = Context(now, token, self.id, self.live_version, call.metadata)
-        state = self.machine.step(self.state, call.command, deps, context)
+        context = Context(self._now(call), token, self.id, self.live_version, call.metadata)
+        try:
+            state = self.machine.step(self.state, call.command, deps, context)
+        except InvalidTransitionError as error:
+            if error.machine != self.machine.name or error.id is not None:
+                raise  # another machine's, which this one's handler asked
+            raise error.on(self.id) from None
         if state is not None:
-            text, state = self.machine.state_codec.encode(state)
-            return state, text, context
+            return *self._encoded(call, state), context
         if self.state is None:
             raise DefinitionError(
                 f"the handler of {call.command_type} returned None where there is no "
                 f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
             )
         return None, None, context
+
+    def _encoded(self, call: Call, state: Any) -> tuple[Any, str]:
+        try:
+            text, copy = self.machine.state_codec.encode(state)
+        except ValidationError as error:
+            entity = entity_name(self.machine.name, self.id)
+            raise ValidationError(
+                f"{call.command_type} would leave {entity} in a state that cannot be stored: "
+                f"{error}; nothing was written",
+                error.path,
+            ) from error
+        return copy, text
+
+    def record(self) -> Record[Any]:
+        """Return the entity, which must be live, as it is so far."""
+        created_at, updated_at = parse_time(self.created_at), parse_time(self.updated_at)
+        return Record(self.machine.name, self.id, self.version, self.state, created_at, updated_at)
 
     def write(self) -> Write | None:
         """Return what makes the answers true; None where nothing changes."""
@@ -188,6 +207,19 @@ class _Entity:
         if row is None:
             return Write(0, "", entity, tuple(self.log), self.purged)
         return Write(row.version, row.digest, entity, tuple(self.log), self.purged)
+
+    def stage(self, call: Call, state: Any, token: str) -> Record[Any]:
+        """Take over a state that no handler decided; the log says that it was staged."""
+        copy, text = self._encoded(call, state)
+        return self._take(call, token, self._now(call), copy, text, kind="staged")
+
+    def _now(self, call: Call) -> datetime:
+        """Return when the call happens; never before the one staged before it."""
+        if call.at is not None:
+            return call.at
+        if self.log:
+            return max(self.loaded.now, parse_time(self.updated_at))
+        return self.loaded.now
 
     def _made_by_key(self, call: Call, key: str) -> Record[Any] | None:
         """Return what the key's first command made; raises KeyReusedError for another command."""
@@ -223,7 +255,14 @@ class _Entity:
         return Record(self.machine.name, self.id, self.version, None, at, at, deleted=True)
 
     def _take(
-        self, call: Call, token: str, now: datetime, state: Any, text: str | None
+        self,
+        call: Call,
+        token: str,
+        now: datetime,
+        state: Any,
+        text: str | None,
+        *,
+        kind: Kind = "command",
     ) -> Record[Any]:
         """Become what the command leads to, and return the record of it."""
         at = format_time(now)
@@ -243,7 +282,7 @@ class _Entity:
                 self.machine.name,
                 self.id,
                 self.version,
-                "command" if to_type else "deletion",
+                kind if to_type else "deletion",
                 from_type,
                 to_type,
                 call.command_type,

@@ -12,12 +12,10 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from holdfast.errors import (
-    CircuitOpenError,
     NotFoundError,
     OutcomeUnknownError,
     QueryError,
     RejectedError,
-    RetriesExhaustedError,
     StoreError,
     VersionConflictError,
     entity_name,
@@ -25,6 +23,7 @@ from holdfast.errors import (
 from holdfast.machine.codec import format_time
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Transition
+from holdfast.service.attempts import Attempts
 from holdfast.service.call import Call, check_id, check_time
 from holdfast.service.contention import Contention
 from holdfast.service.decide import (
@@ -36,10 +35,11 @@ from holdfast.service.decide import (
     record_from,
     record_of,
 )
-from holdfast.service.requests import Begin, Clock, Commit, Load, Notify, Plan, Random, Read, Sleep
-from holdfast.service.retry import Conflict, Retry
+from holdfast.service.requests import Begin, Commit, Load, Plan, Random, Read, Sleep
+from holdfast.service.retry import Retry
 from holdfast.stores.contract import (
     MAX_PAGE,
+    Check,
     Checkpoint,
     CommitUncertainError,
     EntityRow,
@@ -47,7 +47,6 @@ from holdfast.stores.contract import (
     Loaded,
     Outcome,
     Store,
-    Write,
 )
 
 S = TypeVar("S")
@@ -86,7 +85,12 @@ class Plans(Generic[S, C, D]):
         """
         started, tokens = yield Begin(sum(len(group.calls) for group in groups))
         keys = [self._key(group) for group in groups]
-        attempts = _Attempts(self, groups, started, timeout_seconds)
+        attempts = self.attempts(
+            groups[0].id if groups else "",
+            started,
+            timeout_seconds,
+            pinned=all(c.expected_version is not None for group in groups for c in group.calls),
+        )
         while True:
             yield from attempts.begin()
             try:
@@ -97,11 +101,17 @@ class Plans(Generic[S, C, D]):
                     writes or checkpoint
                 ):
                     return answers
-                commit = Commit(writes, len(writes) > 1, checkpoint, attempts.left_seconds)
-                conflict = _first_conflict(writes, (yield from self._commit(commit)))
+                commit = Commit(
+                    writes,
+                    atomic=len(writes) > 1,
+                    checkpoint=checkpoint,
+                    timeout_seconds=attempts.left_seconds,
+                )
+                conflict = first_conflict(commit, (yield from self.commit(commit)))
                 if conflict is None:
                     attempts.succeeded()
                     return answers
+                self.contention.record(conflict.id)
                 failure = yield from attempts.failed(conflict)
             finally:
                 attempts.release()
@@ -182,6 +192,19 @@ class Plans(Generic[S, C, D]):
             return self.machine.allowed(None)
         return self.machine.allowed(record_from(self.machine, row).state)
 
+    def attempts(
+        self, id: str, started: float, timeout_seconds: float | None = None, *, pinned: bool = False
+    ) -> Attempts:
+        """Return the attempts that a call which began at `started` may make."""
+        return Attempts(
+            self.retry,
+            self.machine.name,
+            id,
+            started=started,
+            timeout_seconds=timeout_seconds,
+            pinned=pinned,
+        )
+
     def _key(self, group: Group) -> Key:
         keys = [call.key for call in group.calls if call.key is not None]
         return Key(self.machine.name, group.id, tuple(dict.fromkeys(keys)))
@@ -197,7 +220,7 @@ class Plans(Generic[S, C, D]):
             start += len(group.calls)
         return decisions
 
-    def _commit(self, commit: Commit) -> Plan[list[Outcome]]:
+    def commit(self, commit: Commit) -> Plan[list[Outcome]]:
         """Commit; where the store does not know the outcome, send the same again until it does."""
         outcomes: list[Outcome]
         try:
@@ -219,95 +242,6 @@ class Plans(Generic[S, C, D]):
         ) from uncertain
 
 
-class _Attempts:
-    """The attempts of one call: when to stop, how long to wait, whom to tell."""
-
-    def __init__(
-        self,
-        plans: Plans[Any, Any, Any],
-        groups: Sequence[Group],
-        started: float,
-        timeout_seconds: float | None,
-    ) -> None:
-        self.plans = plans
-        self.groups = groups
-        self.retry = plans.retry
-        self.breaker = plans.retry.breaker
-        self.started = started
-        self.timeout_seconds = timeout_seconds
-        self.made = 0
-        self.elapsed = 0.0
-        self.admitted = False
-
-    def begin(self) -> Plan[None]:
-        """Start an attempt; raises CircuitOpenError where the breaker refuses it."""
-        self.made += 1
-        if self.breaker is None or not self.groups:
-            return
-        wait = self.breaker.admit((yield Clock()))
-        if wait > 0:
-            conflict = self.breaker.last_conflict
-            assert conflict is not None
-            raise CircuitOpenError(self.plans.machine.name, self.groups[0].id, conflict, wait)
-        self.admitted = True
-
-    @property
-    def left_seconds(self) -> float | None:
-        """What the caller's timeout leaves for waiting on other writers."""
-        return None if self.timeout_seconds is None else self.timeout_seconds - self.elapsed
-
-    def succeeded(self) -> None:
-        """End the attempt with a write."""
-        self.admitted = False
-        if self.breaker is not None:
-            self.breaker.succeeded()
-
-    def release(self) -> None:
-        """End the attempt, unless it has ended, with neither a write nor a conflict."""
-        if self.admitted and self.breaker is not None:
-            self.admitted = False
-            self.breaker.released()
-
-    def failed(self, conflict: VersionConflictError) -> Plan[VersionConflictError | None]:
-        """End the attempt with a conflict; wait, or return the error where there is no next one."""
-        now: float = yield Clock()
-        self.elapsed = now - self.started
-        self.admitted = False
-        if self.breaker is not None:
-            self.breaker.failed(conflict, now)
-        self.plans.contention.record(conflict.id)
-        delay = self.retry.delay_seconds(self.made, (yield Random()))
-        failure = self._failure(conflict, delay)
-        if self.retry.on_conflict is not None:
-            yield Notify(
-                self.retry.on_conflict,
-                Conflict(
-                    conflict.machine,
-                    conflict.id,
-                    conflict.expected,
-                    conflict.actual,
-                    conflict.gap,
-                    self.made,
-                    delay if failure is None else None,
-                ),
-            )
-        if failure is None:
-            yield Sleep(delay)
-            self.elapsed += delay
-        return failure
-
-    def _failure(self, conflict: VersionConflictError, delay: float) -> VersionConflictError | None:
-        """Return why there is no next attempt; None where there is one."""
-        if all(call.expected_version is not None for group in self.groups for call in group.calls):
-            return conflict  # the callers decided on what they saw
-        if self.made >= self.retry.attempts:
-            return RetriesExhaustedError(conflict, self.made, f"{self.made} are allowed")
-        budget = min(self.retry.budget_seconds, self.timeout_seconds or self.retry.budget_seconds)
-        if self.elapsed + delay > budget:
-            return RetriesExhaustedError(conflict, self.made, f"{budget:g} s are allowed")
-        return None
-
-
 _PAST = {"deletion": "was deleted", "purged": "is purged"}
 
 
@@ -319,13 +253,12 @@ def _hindered(answers: Sequence[Answer], *, atomic: bool, checkpoint: Checkpoint
     return checkpoint is not None and any(not isinstance(e, RejectedError) for e in errors)
 
 
-def _first_conflict(
-    writes: Sequence[Write], outcomes: Sequence[Outcome]
-) -> VersionConflictError | None:
-    """Return the first conflict of a commit; one that was merely held back comes last."""
+def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConflictError | None:
+    """Return the first conflict of a commit; an entity that was merely held back comes last."""
+    writes = [Check(w.entity.machine, w.entity.id, w.expected) for w in commit.writes]
     late = [
-        VersionConflictError(w.entity.machine, w.entity.id, w.expected, outcome.version)
-        for w, outcome in zip(writes, outcomes, strict=True)
+        VersionConflictError(check.machine, check.id, check.version, outcome.version)
+        for check, outcome in zip([*writes, *commit.checks], outcomes, strict=True)
         if not outcome.applied
     ]
     late.sort(key=lambda conflict: conflict.gap == 0)

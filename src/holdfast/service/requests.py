@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from holdfast.stores.contract import Checkpoint, Key, Store, Write
+from holdfast.stores.contract import Check, Checkpoint, Key, Store, Write
 
 T = TypeVar("T")
 
@@ -70,14 +70,21 @@ class Commit(Ask, frozen=True):
     """Write what was decided."""
 
     writes: Sequence[Write]
+    checks: Sequence[Check] = ()
     atomic: bool = False
     checkpoint: Checkpoint | None = None
     timeout_seconds: float | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it must be a commit of its own."""
+        return self.atomic or bool(self.checks) or self.checkpoint is not None
+
     def perform(self, world: World) -> Any:
-        """Answer with an `Outcome` for each write."""
+        """Answer with an `Outcome` for each write and each check."""
         return world.store.commit(
             self.writes,
+            checks=self.checks,
             atomic=self.atomic,
             checkpoint=self.checkpoint,
             timeout_seconds=self.timeout_seconds,

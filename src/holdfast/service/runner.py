@@ -108,8 +108,8 @@ class _Lane:
 
     @property
     def shares_its_commit(self) -> bool:
-        """Whether it commits, neither all or nothing nor with a checkpoint."""
-        return isinstance(self.ask, Commit) and not self.ask.atomic and self.ask.checkpoint is None
+        """Whether it commits, and others may commit with it."""
+        return isinstance(self.ask, Commit) and not self.ask.is_whole
 
     @property
     def waits_for_others(self) -> bool:

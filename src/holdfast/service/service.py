@@ -10,13 +10,14 @@ from typing import Any, Generic, TypeVar, cast, overload
 from holdfast.errors import BatchError, DefinitionError, QueryError, RejectedError, ValidationError
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
-from holdfast.service.call import Call, check_purge, check_request
+from holdfast.service.call import Call, check_commandless, check_request
 from holdfast.service.contention import HotSpot
 from holdfast.service.decide import Answer
 from holdfast.service.plan import Group, Plans
 from holdfast.service.requests import Plan
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld, run, run_together
+from holdfast.service.transaction import Stage, Transaction
 from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, Store
 
 S = TypeVar("S")
@@ -65,8 +66,8 @@ class Service(Generic[S, C, D]):
             )
         self.machine: Machine[S, C, D] = machine
         self.store = store
-        self._plans: Plans[S, C, D] = Plans(machine, deps, retry)
-        self._world = SyncWorld(store)
+        self.plans: Plans[S, C, D] = Plans(machine, deps, retry)
+        self.world = SyncWorld(store)
 
     def __repr__(self) -> str:
         return f"<Service {self.machine.name} on {self.store.url}>"
@@ -95,7 +96,7 @@ class Service(Generic[S, C, D]):
         """
         request = Request(id, command, key, metadata, at, expected_version)
         group = Group(id, (check_request(self.machine, request),))
-        answer = self._run(self._plans.settle((group,), timeout_seconds=_checked(timeout)))[0]
+        answer = self._run(self.plans.settle((group,), timeout_seconds=_checked(timeout)))[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -143,11 +144,15 @@ class Service(Generic[S, C, D]):
     ) -> Change[S, C]:
         """Decide as `handle` would, and write nothing; raises what `handle` would raise."""
         request = Request(id, command, None, metadata, at, expected_version)
-        return self._run(self._plans.preview(check_request(self.machine, request)))
+        return self._run(self.plans.preview(check_request(self.machine, request)))
+
+    def begin(self) -> Transaction[S, C]:
+        """Begin a transaction over several entities: stage commands, then commit all or none."""
+        return Transaction(self.plans, Stage(self.world))
 
     def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""
-        return self._run(self._plans.get(id))
+        return self._run(self.plans.get(id))
 
     def get_many(self, ids: Iterable[str]) -> dict[str, Record[S]]:
         """Return entities by id, as of one moment; ids that do not exist are left out.
@@ -157,7 +162,7 @@ class Service(Generic[S, C, D]):
         wanted = list(ids)
         if len(wanted) > MAX_BATCH:
             raise QueryError(f"get_many takes at most {MAX_BATCH:,} ids, not {len(wanted):,}")
-        return self._run(self._plans.get_many(wanted)) if wanted else {}
+        return self._run(self.plans.get_many(wanted)) if wanted else {}
 
     def history(
         self, id: str, *, after: int = 0, limit: int | None = None
@@ -171,7 +176,7 @@ class Service(Generic[S, C, D]):
         found: list[Transition[S, C]] = []
         while limit is None or len(found) < limit:
             wanted = MAX_PAGE if limit is None else min(MAX_PAGE, limit - len(found))
-            page = self._run(self._plans.history(id, after, wanted))
+            page = self._run(self.plans.history(id, after, wanted))
             found += page
             if len(page) < wanted:
                 break
@@ -180,7 +185,7 @@ class Service(Generic[S, C, D]):
 
     def at(self, id: str, *, version: int | None = None, time: datetime | None = None) -> Record[S]:
         """Return an entity as it was at a version, or at a time; raises NotFoundError."""
-        return self._run(self._plans.at(id, version, time))
+        return self._run(self.plans.at(id, version, time))
 
     def find(
         self,
@@ -193,15 +198,15 @@ class Service(Generic[S, C, D]):
 
         `after` is the `next` of the page before. Raises QueryError for a state that is none.
         """
-        return self._run(self._plans.find(self._state_names(state), after or "", limit))
+        return self._run(self.plans.find(self._state_names(state), after or "", limit))
 
     def count_by_state(self) -> dict[str, int]:
         """Return how many entities are in each state, by the state's name; none are left out."""
-        return self._run(self._plans.count())
+        return self._run(self.plans.count())
 
     def allowed(self, id: str) -> tuple[type[C], ...]:
         """Return the commands that have a handler in the entity's state, or that create it."""
-        return self._run(self._plans.allowed(id))
+        return self._run(self.plans.allowed(id))
 
     def purge(self, id: str, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Delete an entity and erase its history for good; stubs of version, digest and key stay.
@@ -209,23 +214,23 @@ class Service(Generic[S, C, D]):
         The deletion itself is recorded, with `metadata`. Versions go on rising if the id comes
         back. Raises NotFoundError for an id that never existed.
         """
-        group = Group(id, (check_purge(id, metadata),))
-        answer = self._run(self._plans.settle((group,)))[0]
+        group = Group(id, (check_commandless(id, metadata),))
+        answer = self._run(self.plans.settle((group,)))[0]
         if isinstance(answer, Exception):
             raise answer
 
     def contention(self, limit: int = 10) -> list[HotSpot]:
         """Return the entities that met the most version conflicts in this process, most first."""
-        return self._plans.contention.hottest(limit)
+        return self.plans.contention.hottest(limit)
 
     def _run(self, plan: Plan[T]) -> T:
-        return run(plan, self._world)
+        return run(plan, self.world)
 
     def _handle_batch(
         self, batch: Sequence[tuple[str, C] | Request[C]]
     ) -> list[Record[S] | Exception]:
         answers, groups, places = self._grouped(batch)
-        settled = run_together([self._plans.settle((group,)) for group in groups], self._world)
+        settled = run_together([self.plans.settle((group,)) for group in groups], self.world)
         for own, result in zip(places, settled, strict=True):
             each = [result] * len(own) if isinstance(result, Exception) else result
             for place, answer in zip(own, each, strict=True):
@@ -241,7 +246,7 @@ class Service(Generic[S, C, D]):
     ) -> list[Record[S] | Exception]:
         answers, groups, places = self._grouped(batch)
         if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
-            settled = self._run(self._plans.settle(groups, atomic=atomic, checkpoint=checkpoint))
+            settled = self._run(self.plans.settle(groups, atomic=atomic, checkpoint=checkpoint))
             for place, answer in zip(chain.from_iterable(places), settled, strict=True):
                 answers[place] = answer
         tolerated = () if atomic else RejectedError

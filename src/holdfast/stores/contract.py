@@ -109,12 +109,22 @@ class Write(NamedTuple):
     """Whether the payloads of every earlier version are erased, leaving stubs."""
 
 
+class Check(NamedTuple):
+    """An entity that must still be at a version for a commit to happen; 0: has no row."""
+
+    machine: str
+    id: str
+    version: int
+
+
 class Outcome(NamedTuple):
     """What became of a write."""
 
     applied: bool
     version: int
     """The version of the stored row after the attempt; 0 where there is none."""
+    found: bool = False
+    """Whether it was in the log already, its acknowledgement having been lost."""
 
 
 class Checkpoint(NamedTuple):
@@ -154,16 +164,19 @@ class Store(ABC):
         self,
         writes: Sequence[Write],
         *,
+        checks: Sequence[Check] = (),
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """Write, durably, what still finds its expected version; report the others.
 
-        No two writes name the same entity. With `atomic`, one that is too late keeps all from
-        being written. A write that is found in the log already, by its token at the version it
-        would make, counts as applied. The checkpoint is written in the same transaction, unless
-        nothing is. Raises CommitUncertainError where the store cannot tell what became of it.
+        Answers for the writes, then for the checks. No two of them name the same entity. With
+        `atomic`, or with a check that fails, one that is too late keeps all from being written. A
+        write that is found in the log already, by its token at the version it would make, counts
+        as applied, and in an atomic batch so does all the rest. The checkpoint is written in the
+        same transaction, unless nothing is. Raises CommitUncertainError where the store cannot
+        tell what became of it.
         """
 
     @abstractmethod
@@ -222,8 +235,27 @@ def seal(write: Write, recorded_at: str) -> Write:
     log: list[LogRow] = []
     for row in write.log:
         digest = digest_of(digest, row, recorded_at)
-        log.append(row._replace(recorded_at=recorded_at, digest=digest))
-    return write._replace(entity=write.entity._replace(digest=digest), log=tuple(log))
+        log.append(LogRow._make((*row[:-2], recorded_at, digest)))
+    entity = EntityRow._make((*write.entity[:-1], digest))
+    return Write(write.expected, write.previous_digest, entity, tuple(log), write.purge)
+
+
+def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Outcome] | None:
+    """Return what became of a commit that is all or nothing, None where it can go on.
+
+    The outcomes are those of the writes, then of the checks. One write that was found settles it:
+    the commit happened before. One that came too late means that nothing is written.
+    """
+    if any(outcome.found for outcome in outcomes):
+        return [outcome._replace(applied=True) for outcome in outcomes]
+    if all(outcome.applied for outcome in outcomes):
+        return None
+    expected = [write.expected for write in writes]
+    expected += [outcome.version for outcome in outcomes[len(writes) :]]
+    return [
+        Outcome(False, version if outcome.applied else outcome.version)
+        for version, outcome in zip(expected, outcomes, strict=True)
+    ]
 
 
 def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:

@@ -12,6 +12,7 @@ from holdfast.errors import StoreError
 from holdfast.machine.codec import format_time, parse_time
 from holdfast.stores.contract import (
     Applied,
+    Check,
     Checkpoint,
     Clock,
     EntityRow,
@@ -21,6 +22,7 @@ from holdfast.stores.contract import (
     Outcome,
     Store,
     Write,
+    all_or_none,
     seal,
 )
 from holdfast.stores.fork import renew_after_fork
@@ -53,6 +55,7 @@ class MemoryStore(Store):
         self,
         writes: Sequence[Write],
         *,
+        checks: Sequence[Check] = (),
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
         timeout_seconds: float | None = None,
@@ -61,17 +64,17 @@ class MemoryStore(Store):
         recorded_at = format_time(self._clock())
         sealed = [seal(write, recorded_at) for write in writes]
         with self._held():
-            late = [self._too_late(write) for write in sealed]
-            if atomic and any(outcome is not None and not outcome.applied for outcome in late):
-                return [
-                    outcome._replace(applied=False) if outcome else Outcome(False, write.expected)
-                    for outcome, write in zip(late, sealed, strict=True)
-                ]
+            outcomes = [self._judge(write) for write in sealed]
+            outcomes += [self._checked(check) for check in checks]
+            settled = all_or_none(sealed, outcomes) if atomic or checks else None
+            if settled is not None:
+                return settled
+            for write, outcome in zip(sealed, outcomes, strict=False):
+                if outcome.applied and not outcome.found:
+                    self._store(write)
             if checkpoint is not None:
                 self._checkpoints[checkpoint.name] = checkpoint.position
-            return [
-                outcome or self._store(write) for outcome, write in zip(late, sealed, strict=True)
-            ]
+            return outcomes
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -168,21 +171,26 @@ class MemoryStore(Store):
         previous = rows[row.version - 2].state if row.version > 1 else None
         return Applied(row, lives[-1] if lives else row.at, previous)
 
-    def _too_late(self, write: Write) -> Outcome | None:
-        """Return why the write cannot be stored, None where it can."""
+    def _judge(self, write: Write) -> Outcome:
+        """Tell what becomes of a write that is tried now."""
         entity = write.entity
         row = self._entities.get((entity.machine, entity.id))
         version = 0 if row is None else row.version
         if version == write.expected:
-            return None
+            return Outcome(True, entity.version)
         if write.log and write.log[0].token is not None:
             first = write.log[0]
-            stored = self._versions.get((first.machine, first.id), ())[first.version - 1 :]
+            stored = self._versions.get((first.machine, first.id), [])[first.version - 1 :]
             if stored and self._log[stored[0]].token == first.token:
-                return Outcome(True, version)
+                return Outcome(True, version, found=True)
         return Outcome(False, version)
 
-    def _store(self, write: Write) -> Outcome:
+    def _checked(self, check: Check) -> Outcome:
+        row = self._entities.get((check.machine, check.id))
+        version = 0 if row is None else row.version
+        return Outcome(version == check.version, version)
+
+    def _store(self, write: Write) -> None:
         name = (write.entity.machine, write.entity.id)
         if name not in self._entities:
             insort(self._order, name)
@@ -196,7 +204,6 @@ class MemoryStore(Store):
             if row.key is not None:
                 self._keys[*name, row.key] = len(self._log)
             self._log.append(row._replace(seq=len(self._log) + 1))
-        return Outcome(True, write.entity.version)
 
 
 def _stub(row: LogRow) -> LogRow:

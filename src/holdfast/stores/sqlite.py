@@ -18,6 +18,7 @@ from holdfast.errors import StoreError
 from holdfast.machine.codec import format_time, parse_time
 from holdfast.stores.contract import (
     Applied,
+    Check,
     Checkpoint,
     Clock,
     CommitUncertainError,
@@ -28,6 +29,7 @@ from holdfast.stores.contract import (
     Outcome,
     Store,
     Write,
+    all_or_none,
     seal,
 )
 from holdfast.stores.fork import renew_after_fork
@@ -84,6 +86,7 @@ class SqliteStore(Store):
         self,
         writes: Sequence[Write],
         *,
+        checks: Sequence[Check] = (),
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
         timeout_seconds: float | None = None,
@@ -94,9 +97,12 @@ class SqliteStore(Store):
 
         def apply(connection: sqlite3.Connection) -> list[Outcome]:
             outcomes = _write_entities(connection, sealed)
-            if atomic and not all(outcome.applied for outcome in outcomes):
-                connection.execute("ROLLBACK")
-                return [Outcome(False, outcome.version) for outcome in outcomes]
+            outcomes += [_checked(connection, check) for check in checks]
+            if atomic or checks:
+                settled = all_or_none(sealed, outcomes)
+                if settled is not None:
+                    connection.execute("ROLLBACK")
+                    return settled
             if checkpoint is not None:
                 connection.execute(
                     _QUERIES["save_checkpoint"].text,
@@ -457,8 +463,14 @@ def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
         parameters = (first.machine, first.id, first.version)
         stored = connection.execute(_QUERIES["load_token"].positional, parameters).fetchone()
         if stored is not None and stored[0] == first.token:
-            return Outcome(True, version)
+            return Outcome(True, version, found=True)
     return Outcome(False, version)
+
+
+def _checked(connection: sqlite3.Connection, check: Check) -> Outcome:
+    row = connection.execute(_LOAD, (check.machine, check.id)).fetchone()
+    version = 0 if row is None else row[2]
+    return Outcome(version == check.version, version)
 
 
 def _purge(connection: sqlite3.Connection, write: Write) -> None:

@@ -1,0 +1,241 @@
+"""Transactions: commands for several entities, staged one by one and committed all or none.
+
+Nothing is locked while a transaction is open: every entity that it touched or read must still be
+at the version it saw when the commit happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from holdfast.errors import (
+    NotFoundError,
+    TransactionClosedError,
+    ValidationError,
+    VersionConflictError,
+)
+from holdfast.record import Record, Request
+from holdfast.service.call import Call, check_commandless, check_id, check_request
+from holdfast.service.decide import Draft
+from holdfast.service.plan import Plans, first_conflict
+from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, World
+from holdfast.service.runner import run
+from holdfast.stores.contract import MAX_BATCH, Check, Key
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from holdfast.service.service import Service
+
+S = TypeVar("S")
+C = TypeVar("C")
+S2 = TypeVar("S2")
+C2 = TypeVar("C2")
+T = TypeVar("T")
+
+
+class Transaction(Generic[S, C]):
+    """Stages commands and commits them once; made by `Service.begin`.
+
+    As a context manager it commits when the block ends, and abandons all where it raises.
+    """
+
+    def __init__(self, plans: Plans[S, C, Any], stage: Stage) -> None:
+        self._plans = plans
+        self._stage = stage
+
+    def __enter__(self) -> Self:
+        """Return the transaction itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Commit, unless the block raised or has settled it."""
+        if kind is not None:
+            self.abandon()
+        elif not self._stage.closed:
+            self.commit()
+
+    def prepare(
+        self,
+        id: str,
+        command: C,
+        *,
+        expected_version: int | None = None,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> Record[S]:
+        """Decide a command on the entity as staged so far, and stage it.
+
+        Returns the entity as the commit would leave it. Raises what `Service.handle` would raise
+        but conflicts that only the commit can find; what was staged before stays staged.
+        """
+        request = Request(id, command, key, metadata, at, expected_version)
+        call = check_request(self._plans.machine, request)
+        return self._stage.run(self._stage.prepare(self._plans, call))
+
+    def prepare_only(
+        self, id: str, state: S, *, metadata: Mapping[str, Any] | None = None
+    ) -> Record[S]:
+        """Stage a state without asking any handler; the log says `staged`.
+
+        For repairs and imports: the business rules are passed over on purpose. The state itself
+        is validated. Raises ValidationError.
+        """
+        self._plans.machine.expect_state(state)
+        if state is None:
+            raise ValidationError("prepare_only stages a state; to delete, prepare a command", "$")
+        call = check_commandless(id, metadata)
+        return self._stage.run(self._stage.prepare_only(self._plans, call, state))
+
+    def read(self, id: str) -> Record[S]:
+        """Return an entity as staged so far; the commit demands that nobody else changed it.
+
+        Raises NotFoundError, and then the commit demands that it still does not exist.
+        """
+        return self._stage.run(self._stage.read(self._plans, check_id(id)))
+
+    def join(self, service: Service[S2, C2, Any]) -> Transaction[S2, C2]:
+        """Return this transaction for the entities of another service on the same store.
+
+        Raises ValidationError where the stores differ.
+        """
+        if service.store is not self._stage.world.store:
+            raise ValidationError(
+                f"a transaction has one store; {service.machine.name} is on another, "
+                f"{service.store.url}"
+            )
+        return Transaction(service.plans, self._stage)
+
+    def commit(self) -> list[Record[Any]]:
+        """Write all that was staged, and return what each command led to, in order.
+
+        Raises VersionConflictError where an entity has changed since it was seen, StoreError, and
+        TransactionClosedError the second time; nothing is written then, but for
+        OutcomeUnknownError. The transaction is over in any case.
+        """
+        return self._stage.run(self._stage.commit(self._plans))
+
+    def abandon(self) -> None:
+        """End the transaction without writing anything."""
+        self._stage.closed = True
+
+
+class Stage:
+    """What a transaction has touched, for all the services that take part. Its verbs are plans."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.closed = False
+        self.drafts: dict[tuple[str, str], Draft] = {}
+        self.records: list[Record[Any]] = []
+
+    def run(self, plan: Plan[T]) -> T:
+        """Run one of the plans; raises TransactionClosedError where the transaction is over."""
+        if self.closed:
+            plan.close()
+            raise TransactionClosedError("the transaction is over; begin a new one")
+        return run(plan, self.world)
+
+    def prepare(self, plans: Plans[Any, Any, Any], call: Call) -> Plan[Record[Any]]:
+        """Decide and stage a command."""
+        draft = yield from self._draft(plans, call.id, call.key)
+        _, tokens = yield Begin(1)
+        record = draft.answer(call, plans.deps, tokens[0])
+        self.records.append(record)
+        return record
+
+    def prepare_only(
+        self, plans: Plans[Any, Any, Any], call: Call, state: Any
+    ) -> Plan[Record[Any]]:
+        """Stage a state."""
+        draft = yield from self._draft(plans, call.id, None)
+        _, tokens = yield Begin(1)
+        record = draft.stage(call, state, tokens[0])
+        self.records.append(record)
+        return record
+
+    def read(self, plans: Plans[Any, Any, Any], id: str) -> Plan[Record[Any]]:
+        """Read an entity as staged so far."""
+        draft = yield from self._draft(plans, id, None)
+        if draft.state is None:
+            raise NotFoundError(plans.machine.name, id)
+        return draft.record()
+
+    def commit(self, plans: Plans[Any, Any, Any]) -> Plan[list[Record[Any]]]:
+        """Write what was staged, and check what was only read."""
+        self.closed = True
+        found = [(draft, draft.write()) for draft in self.drafts.values()]
+        writes = [write for _, write in found if write is not None]
+        checks = [_check(draft) for draft, write in found if write is None]
+        if not found:
+            return []
+        commit = Commit(writes, checks=checks, atomic=True)
+        conflict = first_conflict(commit, (yield from plans.commit(commit)))
+        if conflict is not None:
+            plans.contention.record(conflict.id)
+            raise conflict
+        return self.records
+
+    def _draft(self, plans: Plans[Any, Any, Any], id: str, key: str | None) -> Plan[Draft]:
+        """Return the entity as staged so far, loaded where it is touched for the first time."""
+        name = plans.machine.name
+        draft = self.drafts.get((name, id))
+        if draft is not None and key is None:
+            return draft
+        if draft is None and len(self.drafts) == MAX_BATCH:
+            raise ValidationError(f"a transaction touches at most {MAX_BATCH:,} entities")
+        [loaded] = yield Load([Key(name, id, () if key is None else (key,))])
+        if draft is None:
+            draft = self.drafts[name, id] = Draft(plans.machine, id, loaded)
+        else:
+            draft.loaded.applied.update(loaded.applied)
+        return draft
+
+
+def transact(service: Service[S, C, Any], work: Callable[[Transaction[S, C]], T]) -> T:
+    """Run `work` in a transaction and commit it; on a conflict run it again in a fresh one.
+
+    Limits and waits are those of the service's `Retry`, so `work` may run several times: let it
+    decide, not act. Returns what `work` returns. Raises what it raises, RetriesExhaustedError,
+    CircuitOpenError and StoreError.
+    """
+
+    def attempt(_: object) -> T:
+        with service.begin() as transaction:
+            return work(transaction)
+
+    return run(_transact(service.plans, attempt), service.world)
+
+
+def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], T]) -> Plan[T]:
+    started, _ = yield Begin(0)
+    attempts = plans.attempts("", started)
+    while True:
+        yield from attempts.begin()
+        try:
+            try:
+                result: T = yield Notify(attempt, None)
+            except VersionConflictError as conflict:
+                attempts.id = conflict.id
+                failure = yield from attempts.failed(conflict)
+                if failure is not None:
+                    raise failure from None
+            else:
+                attempts.succeeded()
+                return result
+        finally:
+            attempts.release()
+
+
+def _check(draft: Draft) -> Check:
+    row = draft.loaded.entity
+    return Check(draft.machine.name, draft.id, 0 if row is None else row.version)
