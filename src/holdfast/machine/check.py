@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from types import NoneType
-from typing import TYPE_CHECKING, Any
-
 from msgspec import Struct
 
-from holdfast.machine.codec import tag_of
-
-if TYPE_CHECKING:
-    from holdfast.machine.definition import Machine
+from holdfast.machine.graph import Graph
 
 
 class Check(Struct, frozen=True):
@@ -30,41 +24,30 @@ class Check(Struct, frozen=True):
         return not self.unreachable and not self.unused
 
 
-def check(machine: Machine[Any, Any, Any]) -> Check:
+def check(graph: Graph) -> Check:
     """Look for what was forgotten; the annotations are taken at their word."""
-    machine.compile()
-    sources = [NoneType, *(cls for cls in machine.states if cls not in machine.final)]
-    handled = {
-        (source, command)
-        for signature in machine.handlers
-        for source in signature.sources
-        for command in signature.commands
-    }
-    unhandled = [
-        (None if source is NoneType else tag_of(source), tag_of(command))
-        for source in sources
-        for command in machine.commands
-        if (source, command) not in handled
-    ]
-    reached = _reachable(machine)
-    used = {command for _, command in handled}
+    sources = [None, *(state for state in graph.states if state not in graph.final)]
+    reached = _reachable(graph)
+    used = {command for _, command in graph.handled}
     return Check(
-        machine.name,
-        tuple(unhandled),
-        tuple(tag_of(cls) for cls in machine.states if cls not in reached),
-        tuple(tag_of(cls) for cls in machine.commands if cls not in used),
+        graph.machine,
+        tuple(
+            (source, command)
+            for source in sources
+            for command in graph.commands
+            if (source, command) not in graph.handled
+        ),
+        tuple(state for state in graph.states if state not in reached),
+        tuple(command for command in graph.commands if command not in used),
     )
 
 
-def _reachable(machine: Machine[Any, Any, Any]) -> set[type]:
-    reached: set[type] = set()
-    pending: list[type] = [NoneType]
+def _reachable(graph: Graph) -> set[str | None]:
+    reached: set[str | None] = set()
+    pending: list[str | None] = [None]
     while pending:
         source = pending.pop()
-        if source in reached:
-            continue
-        reached.add(source)
-        for signature in machine.handlers:
-            if source in signature.sources:
-                pending += signature.targets
+        if source not in reached:
+            reached.add(source)
+            pending += [edge.target for edge in graph.edges if edge.source == source]
     return reached

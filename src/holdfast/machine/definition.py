@@ -17,16 +17,15 @@ from holdfast.machine.annotations import (
     read_signature,
     resolve_fields,
 )
+from holdfast.machine.check import Check, check
 from holdfast.machine.codec import Codec, tag_of
+from holdfast.machine.graph import Graph, graph_of
 from holdfast.machine.model import TAG_FIELD, Command, State
 from holdfast.record import Context
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
     from typing_extensions import TypeVar as TypeVarWithDefault
-
-    from holdfast.machine.check import Check
-    from holdfast.machine.graph import Graph
 
     D = TypeVarWithDefault("D", default=None)
 else:
@@ -137,15 +136,12 @@ class Machine(Generic[S, C, D]):
 
     def graph(self) -> Graph:
         """Return which commands lead from which states to which, as the annotations declare."""
-        from holdfast.machine.graph import graph_of
-
-        return graph_of(self)
+        self.compile()
+        return graph_of(self.name, self.states, self.commands, self.handlers)
 
     def check(self) -> Check:
         """Return what looks forgotten: pairs without a handler, states nothing leads to."""
-        from holdfast.machine.check import check
-
-        return check(self)
+        return check(self.graph())
 
     def parse_command(self, data: str | bytes | Mapping[str, Any]) -> C:
         """Return the command that JSON describes: `{"$type": "Place", "total": 4200}`.

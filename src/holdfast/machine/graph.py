@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import NoneType
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from holdfast.machine.annotations import Signature
 from holdfast.machine.codec import tag_of
-
-if TYPE_CHECKING:
-    from holdfast.machine.definition import Machine
 
 
 class Edge(Struct, frozen=True):
@@ -23,12 +21,20 @@ class Edge(Struct, frozen=True):
 
 
 class Graph(Struct, frozen=True):
-    """States and the edges between them, by name, in the order of their definition."""
+    """Names of states and commands in the order of their definition, and how they lead on."""
 
     machine: str
     states: tuple[str, ...]
+    commands: tuple[str, ...]
+    handled: tuple[tuple[str | None, str], ...]
+    """The pairs of a state (None: no entity) and a command that have a handler."""
     edges: tuple[Edge, ...]
-    final: tuple[str, ...]
+
+    @property
+    def final(self) -> tuple[str, ...]:
+        """The states that no command leads out of, nor deletes."""
+        sources = {source for source, _ in self.handled}
+        return tuple(state for state in self.states if state not in sources)
 
     def mermaid(self) -> str:
         """Return the text of a Mermaid state diagram."""
@@ -47,21 +53,29 @@ class Graph(Struct, frozen=True):
         return "\n".join(lines) + "\n"
 
 
-def graph_of(machine: Machine[Any, Any, Any]) -> Graph:
-    """Read the graph of a machine off its handlers' annotations."""
-    machine.compile()
-    edges = [
-        Edge(_name(source), tag_of(command), _name(target), signature.name)
-        for signature in machine.handlers
+def graph_of(
+    machine: str,
+    states: Sequence[type],
+    commands: Sequence[type],
+    handlers: Sequence[Signature],
+) -> Graph:
+    """Read a graph off the annotations of handlers."""
+    pairs = [
+        (signature, _name(source), tag_of(command))
+        for signature in handlers
         for source in signature.sources
         for command in signature.commands
-        for target in signature.targets
     ]
     return Graph(
-        machine.name,
-        tuple(tag_of(cls) for cls in machine.states),
-        tuple(edges),
-        tuple(tag_of(cls) for cls in machine.final),
+        machine,
+        tuple(tag_of(cls) for cls in states),
+        tuple(tag_of(cls) for cls in commands),
+        tuple((source, command) for _, source, command in pairs),
+        tuple(
+            Edge(source, command, _name(target), signature.name)
+            for signature, source, command in pairs
+            for target in signature.targets
+        ),
     )
 
 
