@@ -6,7 +6,7 @@ the `Retry`; a commit whose outcome the store does not know is sent again, the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from holdfast.errors import (
     VersionConflictError,
     entity_name,
 )
-from holdfast.machine.codec import format_time
+from holdfast.machine.canonical import format_time
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Transition
 from holdfast.service.attempts import Attempts
@@ -35,7 +35,7 @@ from holdfast.service.decide import (
     record_from,
     record_of,
 )
-from holdfast.service.requests import Begin, Commit, Load, Plan, Random, Read, Sleep
+from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, Random, Read, Sleep
 from holdfast.service.retry import Retry
 from holdfast.stores.contract import (
     MAX_PAGE,
@@ -77,11 +77,13 @@ class Plans(Generic[S, C, D]):
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
         timeout_seconds: float | None = None,
+        before_commit: Callable[[list[Answer]], object] | None = None,
     ) -> Plan[list[Answer]]:
         """Apply every group's calls, and write all that was decided in one commit.
 
         Answers in the order of the groups and their calls. With `atomic` an answer that is an
         error keeps everything from being written; with a checkpoint, one that is no refusal does.
+        `before_commit` sees the answers of each attempt that is about to be committed.
         """
         started, tokens = yield Begin(sum(len(group.calls) for group in groups))
         keys = [self._key(group) for group in groups]
@@ -101,6 +103,8 @@ class Plans(Generic[S, C, D]):
                     writes or checkpoint
                 ):
                     return answers
+                if before_commit is not None:
+                    yield Notify(before_commit, answers)
                 commit = Commit(
                     writes,
                     atomic=len(writes) > 1,

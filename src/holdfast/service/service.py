@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar, cast, overload
@@ -107,6 +107,7 @@ class Service(Generic[S, C, D]):
         *,
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
+        before_commit: Callable[[list[Record[S] | Exception]], object] | None = None,
     ) -> list[Record[S] | Exception]:
         """Apply many commands with few commits; answers in the order given.
 
@@ -118,7 +119,8 @@ class Service(Generic[S, C, D]):
         that is not refused is written in one commit together with the reader's new position, so
         that a reader which starts from there applies nothing twice; an error that is no refusal
         writes nothing. Both take at most 1,000 commands, and raise BatchError, which holds the
-        errors by index.
+        errors by index. With either, `before_commit` is called with the answers that are about to
+        be committed, again after each conflict; what it raises keeps everything from being written.
         """
         iterator = iter(requests)
         answers: list[Record[S] | Exception] = []
@@ -128,7 +130,11 @@ class Service(Generic[S, C, D]):
                 raise ValidationError(
                     f"{len(batch):,} commands cannot be one commit; the limit is {MAX_BATCH:,}"
                 )
-            return self._handle_at_once(batch, atomic=atomic, checkpoint=checkpoint)
+            return self._handle_at_once(
+                batch, atomic=atomic, checkpoint=checkpoint, before_commit=before_commit
+            )
+        if before_commit is not None:
+            raise ValidationError("before_commit= goes with atomic or a checkpoint")
         while batch := list(islice(iterator, MAX_BATCH)):
             answers += self._handle_batch(batch)
         return answers
@@ -243,12 +249,24 @@ class Service(Generic[S, C, D]):
         *,
         atomic: bool,
         checkpoint: Checkpoint | None,
+        before_commit: Callable[[list[Record[S] | Exception]], object] | None,
     ) -> list[Record[S] | Exception]:
         answers, groups, places = self._grouped(batch)
-        if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
-            settled = self._run(self.plans.settle(groups, atomic=atomic, checkpoint=checkpoint))
+
+        def take(settled: Sequence[Answer]) -> None:
             for place, answer in zip(chain.from_iterable(places), settled, strict=True):
                 answers[place] = answer
+
+        def tell(settled: Sequence[Answer]) -> None:
+            take(settled)
+            if before_commit is not None:
+                before_commit(cast("list[Record[S] | Exception]", answers.copy()))
+
+        if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
+            plan = self.plans.settle(
+                groups, atomic=atomic, checkpoint=checkpoint, before_commit=tell
+            )
+            take(self._run(plan))
         tolerated = () if atomic else RejectedError
         failures = {
             place: answer
