@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from holdfast.errors import StoreError
-from holdfast.machine.codec import format_time, parse_time
+from holdfast.machine.canonical import format_time, parse_time
 from holdfast.stores.contract import (
     Applied,
     Check,
@@ -25,7 +25,7 @@ from holdfast.stores.contract import (
     all_or_none,
     seal,
 )
-from holdfast.stores.fork import renew_after_fork
+from holdfast.stores.fork import follow_forks
 
 
 class MemoryStore(Store):
@@ -43,7 +43,7 @@ class MemoryStore(Store):
         self._keys: dict[tuple[str, str, str], int] = {}
         self._checkpoints: dict[str, int] = {}
         self._unusable: str | None = None
-        renew_after_fork(self)
+        follow_forks(self)
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
@@ -144,7 +144,13 @@ class MemoryStore(Store):
         """See `Store.close`."""
         self._unusable = "is closed; open it again with open_store"
 
-    def after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Nothing to let go of."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to take up again."""
+
+    def after_fork_in_child(self) -> None:
         """Refuse to go on as a copy that the parent never sees."""
         self._lock = threading.Lock()
         self._unusable = "was opened before a fork and stayed with the parent process"

@@ -15,7 +15,7 @@ from datetime import UTC
 from typing import Any, Literal, TypeVar
 
 from holdfast.errors import StoreError
-from holdfast.machine.codec import format_time, parse_time
+from holdfast.machine.canonical import format_time, parse_time
 from holdfast.stores.contract import (
     Applied,
     Check,
@@ -32,7 +32,7 @@ from holdfast.stores.contract import (
     all_or_none,
     seal,
 )
-from holdfast.stores.fork import renew_after_fork
+from holdfast.stores.fork import follow_forks
 from holdfast.stores.sql import Migration, load_migrations, load_queries
 
 Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
@@ -75,8 +75,10 @@ class SqliteStore(Store):
         self._lock = threading.Lock()  # holds the writer
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
+        self._reading: set[int] = set()  # threads that read on a connection of their own
+        self._forking: int | None = None  # the thread that holds the lock for a fork
         self._unusable: str | None = None
-        renew_after_fork(self)
+        follow_forks(self)
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
@@ -175,26 +177,49 @@ class SqliteStore(Store):
         """See `Store.close`. Waits for a write that is under way."""
         with self._lock:
             self._unusable = "is closed; open it again with open_store"
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
-            while self._readers:
-                self._readers.pop().close()
+            self._drop_writer()
+            self._drop_readers()
 
-    def after_fork(self) -> None:
-        """Drop the parent's connections unclosed: closing them would release the parent's locks."""
+    def before_fork(self) -> None:
+        """Wait, with a bound, for what is under way, and close every connection to a file."""
+        patience = time.monotonic() + self._busy_timeout_seconds
+        if not self._lock.acquire(timeout=self._busy_timeout_seconds):
+            return
+        self._forking = threading.get_ident()
+        if not self._in_memory:
+            self._drop_writer()
+            while self._reading and time.monotonic() < patience:
+                time.sleep(0.001)
+            self._drop_readers()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the threads go on; the next use opens the file again."""
+        if self._forking == threading.get_ident():
+            self._forking = None
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, or refuse to where the parent's connections could not be closed before."""
         held = [*self._readers, *([self._writer] if self._writer else [])]
         if held:
             import ctypes
 
-            for connection in held:
+            for connection in held:  # never closed: that would be done with the parent's locks
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
             _inherited.extend(held)
-        if held and self._in_memory:
-            self._unusable = "was opened before a fork and stayed with the parent process"
+        quiet = self._forking == threading.get_ident() and not self._reading
+        if (held or not quiet) and self._unusable is None:
+            self._unusable = (
+                "was opened before a fork and stayed with the parent process"
+                if self._in_memory
+                else "was in use by another thread during a fork and stayed with the parent "
+                "process; fork before threads use it"
+            )
         self._lock = threading.Lock()
+        self._forking = None
         self._writer = None
         self._readers = []
+        self._reading = set()
 
     # Connections
 
@@ -218,21 +243,47 @@ class SqliteStore(Store):
             except BaseException:
                 self._lock.release()
                 raise
-        if self._writer is None:  # being opened and migrated by another thread
-            with self._lock:
-                self._open_writer()
+        self._begin_reading()
+        try:
+            return self._idle_reader() or self._connect()
+        except BaseException:
+            self._reading.discard(threading.get_ident())
+            raise
+
+    def _idle_reader(self) -> sqlite3.Connection | None:
         try:
             return self._readers.pop()
         except IndexError:
-            return self._connect()
+            return None
+
+    def _begin_reading(self) -> None:
+        """Enter the threads that read, which a fork waits for, once there is a file to read."""
+        thread = threading.get_ident()
+        self._reading.add(thread)
+        while self._writer is None:  # being opened by another thread, or closed for a fork
+            self._reading.discard(thread)
+            with self._lock:
+                self._open_writer()
+            self._reading.add(thread)
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if connection is self._writer:
             self._lock.release()
-        elif len(self._readers) < MAX_IDLE_READERS and self._unusable is None:
+            return
+        if len(self._readers) < MAX_IDLE_READERS and self._unusable is None:
             self._readers.append(connection)
         else:
             connection.close()
+        self._reading.discard(threading.get_ident())
+
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _drop_readers(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
 
     def _write(self, apply: Callable[[sqlite3.Connection], T], timeout_seconds: float | None) -> T:
         patience = self._busy_timeout_seconds
