@@ -14,7 +14,7 @@ Problem = Literal["warehouse_failed", "payment_failed"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    sku: Annotated[str, Meta(pattern=r"^[A-Z0-9-]{1,40}$")]
+    sku: Annotated[str, Meta(pattern=r"^[A-Z0-9-]{1,40}\Z")]
     quantity: Annotated[int, Meta(ge=1, le=100)]
     price_cents: Annotated[int, Meta(gt=0, le=10_000_000)]
 
