@@ -13,8 +13,10 @@ from operator import or_
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
+from msgspec import UNSET
 
 from holdfast.errors import DefinitionError, ValidationError
+from holdfast.machine.canonical import encode_canonically, needs_help, parts_of
 
 T = TypeVar("T")
 
@@ -24,6 +26,8 @@ MAX_METADATA_BYTES = 64 * 1024
 """The largest encoded metadata of one transition."""
 
 _JSON = msgspec.json.Encoder(order="deterministic")
+_MAPPING = msgspec.json.Decoder(dict[str, Any])
+_FAILURES = (TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError)
 _ESCAPED_NUL = b"\\u0000"
 
 
@@ -35,7 +39,7 @@ class Codec(Generic[T]):
         self.names: dict[type, str] = {member: tag_of(member) for member in members}
         try:
             decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(_union(members))
-            timed = any(_holds_datetimes(member) for member in members)
+            helped = [needs_help(member) for member in members]
         except (TypeError, NameError) as error:
             raise DefinitionError(
                 f"the {role} union cannot be encoded: {error}; a field that is a union of several "
@@ -43,14 +47,18 @@ class Codec(Generic[T]):
                 "must exist when the machine is first used"
             ) from error
         self._decode = decoder.decode
-        self._encode: Callable[[T], bytes] = _encode_timed if timed else _JSON.encode
+        self._encoders: dict[type, Callable[[T], bytes]] = {
+            member: encode_canonically if needs_it else _JSON.encode
+            for member, needs_it in zip(members, helped, strict=True)
+        }
 
     def encode(self, value: T) -> tuple[str, T]:
         """Return the JSON text of a member, and the equal value that the text decodes to.
 
         Raises ValidationError, with the path, for what could not be read back as it is.
         """
-        return _encode_checked(self.role, value, self._encode, self._decode, MAX_VALUE_BYTES)
+        encode = self._encoders[type(value)]
+        return _encode_checked(self.role, value, encode, self._decode, MAX_VALUE_BYTES)
 
     def decode(self, text: str | bytes) -> T:
         """Return the member that the text encodes; raises msgspec.DecodeError."""
@@ -61,10 +69,11 @@ class Codec(Generic[T]):
 
         Raises ValidationError.
         """
-        text = _JSON.encode(data) if isinstance(data, Mapping) else data
+        if isinstance(data, Mapping):
+            data, _ = _encode_mapping(self.role, data, MAX_VALUE_BYTES)
         try:
-            return self.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self.decode(data)
+        except _FAILURES as error:
             raise _invalid(self.role, error) from error
 
 
@@ -75,16 +84,12 @@ def encode_metadata(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     if not isinstance(metadata, Mapping):
         raise ValidationError(f"metadata is a mapping, not {type(metadata).__name__}", "$")
-    plain = dict(metadata)
-    return _encode_checked("metadata", plain, _JSON.encode, _METADATA.decode, MAX_METADATA_BYTES)
-
-
-_METADATA = msgspec.json.Decoder(dict[str, Any])
+    return _encode_mapping("metadata", metadata, MAX_METADATA_BYTES)
 
 
 def decode_metadata(text: str | None) -> dict[str, Any]:
     """Return the metadata that the text encodes; empty where there is none."""
-    return {} if text is None else _METADATA.decode(text)
+    return {} if text is None else _MAPPING.decode(text)
 
 
 def tag_of(member: type) -> str:
@@ -92,14 +97,10 @@ def tag_of(member: type) -> str:
     return cast("str", member.__struct_config__.tag)  # type: ignore[attr-defined]
 
 
-def format_time(time: datetime) -> str:
-    """Return an aware datetime as text: UTC, six fraction digits, `Z`."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def parse_time(text: str) -> datetime:
-    """Return the datetime that `format_time` wrote."""
-    return datetime.fromisoformat(text)
+def _encode_mapping(
+    role: str, mapping: Mapping[str, Any], limit: int
+) -> tuple[str, dict[str, Any]]:
+    return _encode_checked(role, dict(mapping), _JSON.encode, _MAPPING.decode, limit)
 
 
 def _encode_checked(
@@ -111,13 +112,14 @@ def _encode_checked(
 ) -> tuple[str, T]:
     try:
         text = encode(value)
+    except _FAILURES as error:
+        raise _invalid(role, error, _blame(encode, value, error)) from error
+    try:
         copy = decode(text)
-    except ValidationError:
-        raise
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+    except _FAILURES as error:
         raise _invalid(role, error) from error
-    if copy != value:
-        raise _altered(role, value, copy)
+    if _differ(value, copy):
+        _refuse_altered(role, value, copy)
     if _ESCAPED_NUL in text:
         _refuse_nul(role, msgspec.json.decode(text), "$")
     if len(text) > limit:
@@ -129,98 +131,86 @@ def _union(members: Sequence[type]) -> Any:
     return reduce(or_, members)
 
 
-def _encode_timed(value: Any) -> bytes:
-    plain = msgspec.to_builtins(value, builtin_types=(datetime,), order="deterministic")
-    return _JSON.encode(_with_time_as_text(plain, "$"))
+def _blame(encode: Callable[[Any], bytes], value: Any, error: Exception) -> str:
+    """Return the path to the smallest part that cannot be encoded."""
+    path = "$"
+    while not isinstance(error, RecursionError):
+        for step, part in parts_of(value):
+            try:
+                encode(part)
+            except _FAILURES as cause:
+                path, value, error = path + step, part, cause
+                break
+        else:
+            break
+    return path
 
 
-def _with_time_as_text(value: Any, path: str) -> Any:
-    if isinstance(value, dict):
-        return {
-            _with_time_as_text(key, path): _with_time_as_text(item, f"{path}.{key}")
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_with_time_as_text(item, f"{path}[{i}]") for i, item in enumerate(value)]
+def _invalid(role: str, error: Exception, path: str | None = None) -> ValidationError:
+    message, _, where = str(error).partition(" - at `")
+    path = path or where.rstrip("`") or "$"
+    return ValidationError(f"the {role} is not valid at {path}: {message}", path)
+
+
+def _refuse_altered(role: str, value: Any, copy: Any) -> None:
+    """Raise ValidationError, unless all that differs is the zone in which a time is told."""
+    difference = _difference(value, copy, "$")
+    if difference is not None:
+        path, before, after = difference
+        raise ValidationError(
+            f"the {role} would not survive being stored: {path} is {_short(before)} and would be "
+            f"read back as {_short(after)}",
+            path,
+        )
+
+
+def _difference(value: Any, copy: Any, path: str) -> tuple[str, Any, Any] | None:
+    """Return the path of the first part that differs, and both parts.
+
+    Python calls times of a repeated or a skipped hour unequal to every time in another zone;
+    such a time differs from itself in UTC in name only.
+    """
+    if isinstance(value, datetime | set | frozenset) and _in_utc(value) == _in_utc(copy):
+        return None
+    if type(value) is not type(copy):
+        return path, value, copy
+    in_name_only = isinstance(value, dict)
+    for step, before, after in _children(value, copy):
+        if _differ(before, after):
+            in_name_only = True
+            difference = _difference(before, after, path + step)
+            if difference is not None:
+                return difference
+    return None if in_name_only else (path, value, copy)
+
+
+def _differ(value: Any, copy: Any) -> bool:
+    try:
+        return bool(value != copy)
+    except ArithmeticError:  # a signalling NaN
+        return True
+
+
+def _in_utc(value: Any) -> Any:
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValidationError(f"{path} is a datetime without a time zone: {value}", path)
-        return format_time(value)
+        return value.astimezone(UTC)
+    if isinstance(value, set | frozenset):
+        return {_in_utc(item) for item in value}
     return value
 
 
-def _holds_datetimes(member: type) -> bool:
-    """Walk the types of a class's fields; raises DefinitionError for one without an encoding."""
-    import msgspec.inspect as types
-
-    seen: set[type] = set()
-    found = False
-    pending: list[tuple[str, Any]] = [(member.__name__, types.type_info(member))]
-    while pending:
-        owner, info = pending.pop()
-        if isinstance(info, types.CustomType):
-            raise DefinitionError(
-                f"{owner} has a field of type {info.cls!r}, which has no encoding"
-            )
-        found = found or isinstance(info, types.DateTimeType)
-        cls = getattr(info, "cls", None)
-        if cls is not None:
-            if cls in seen:
-                continue
-            seen.add(cls)
-            owner = cls.__name__
-        pending += [(owner, child) for child in _parts(info)]
-    return found
-
-
-def _parts(info: Any) -> list[Any]:
-    """Return the types that a type is made of."""
-    parts = [field.type for field in getattr(info, "fields", ()) if hasattr(field, "type")]
-    parts += getattr(info, "types", ()) or getattr(info, "item_types", ())
-    for name in ("item_type", "key_type", "value_type", "type"):
-        part = getattr(info, name, None)
-        if part is not None:
-            parts.append(part)
-    return parts
-
-
-def _invalid(role: str, error: Exception) -> ValidationError:
-    message, _, path = str(error).partition(" - at `")
-    where = path.rstrip("`") or "$"
-    return ValidationError(f"the {role} is not valid at {where}: {message}", where)
-
-
-def _altered(role: str, value: Any, copy: Any) -> ValidationError:
-    path, before, after = _difference(value, copy, "$")
-    return ValidationError(
-        f"the {role} would not survive being stored: {path} is {_short(before)} and would be read "
-        f"back as {_short(after)}",
-        path,
-    )
-
-
-def _difference(value: Any, copy: Any, path: str) -> tuple[str, Any, Any]:
-    """Return the path of the first part that differs, and both parts."""
-    if type(value) is type(copy):
-        for step, before, after in _children(value, copy):
-            if before != after:
-                return _difference(before, after, path + step)
-    return path, value, copy
-
-
 def _children(value: Any, copy: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(value, msgspec.Struct):
-        names = value.__struct_fields__
-        return [(f".{name}", getattr(value, name), getattr(copy, name)) for name in names]
+    """Return the parts of two values of one type, side by side."""
+    if isinstance(value, set | frozenset):
+        return []
     if isinstance(value, dict):
-        keys = [*value, *(key for key in copy if key not in value)]
-        return [(f".{key}", value.get(key), copy.get(key)) for key in keys]
-    if isinstance(value, list | tuple) and len(value) == len(copy):
-        return [
-            (f"[{i}]", before, after)
-            for i, (before, after) in enumerate(zip(value, copy, strict=True))
-        ]
-    return []
+        items = {_in_utc(key): item for key, item in value.items()}
+        keys = [*items, *(key for key in copy if key not in items)]
+        return [(f".{key}", items.get(key, UNSET), copy.get(key, UNSET)) for key in keys]
+    parts, copies = list(parts_of(value)), list(parts_of(copy))
+    if len(parts) != len(copies):
+        return []
+    return [(step, part, other) for (step, part), (_, other) in zip(parts, copies, strict=True)]
 
 
 def _refuse_nul(role: str, value: Any, path: str) -> None:
@@ -236,5 +226,5 @@ def _refuse_nul(role: str, value: Any, path: str) -> None:
 
 
 def _short(value: Any) -> str:
-    text = f"{value!r} ({type(value).__name__})"
+    text = "absent" if value is UNSET else f"{value!r} ({type(value).__name__})"
     return text if len(text) <= 80 else text[:79] + "…"

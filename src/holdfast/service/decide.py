@@ -22,7 +22,8 @@ from holdfast.errors import (
     VersionConflictError,
     entity_name,
 )
-from holdfast.machine.codec import decode_metadata, format_time, parse_time
+from holdfast.machine.canonical import format_time, parse_time
+from holdfast.machine.codec import decode_metadata
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Context, Kind, Record, Transition
 from holdfast.service.call import Call

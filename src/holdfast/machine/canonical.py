@@ -1,0 +1,203 @@
+"""Brings values into the one form they are encoded in: times in UTC, sets and keys sorted.
+
+Where a class holds nothing but what msgspec brings into that form by itself, it does so faster;
+`needs_help` tells the two apart. The text is the same either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import NoneType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from holdfast.errors import DefinitionError
+
+_JSON = msgspec.json.Encoder()
+_LEAVES = frozenset((str, int, float, bool, NoneType))
+_SORTABLE = frozenset((str, int, float, bytes, date, timedelta, Decimal, UUID))
+
+
+def encode_canonically(value: Any) -> bytes:
+    """Return the JSON text of a value; raises ValueError for a datetime without a time zone."""
+    return _JSON.encode(_plain(value))
+
+
+def format_time(time: datetime) -> str:
+    """Return an aware datetime as text: UTC, six fraction digits, `Z`."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def parse_time(text: str) -> datetime:
+    """Return the datetime that `format_time` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """Iterate over what a value directly consists of, each with the step that leads to it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield "", key
+            yield f".{key}", item
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield f"[{i}]", item
+    elif isinstance(value, set | frozenset):
+        for item in value:
+            yield "[...]", item
+    else:
+        for name in _field_names(value):
+            yield f".{name}", getattr(value, name)
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in _LEAVES:
+        return value
+    if isinstance(value, datetime):
+        return _time(value)
+    if isinstance(value, dict):
+        plain = [(_plain(key), _plain(item)) for key, item in value.items()]
+        return dict(sorted(plain, key=_key_text))
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return _sorted([_plain(item) for item in value])
+    return _plain_object(value)
+
+
+def _plain_object(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return _struct(value)
+    if isinstance(value, Enum):
+        return value.value
+    names = _field_names(value)
+    return {name: _plain(getattr(value, name)) for name in names} if names else value
+
+
+def _time(time: datetime) -> str:
+    if time.tzinfo is None:
+        raise ValueError(f"{time} is a datetime without a time zone")
+    return format_time(time)
+
+
+def _struct(value: msgspec.Struct) -> Any:
+    config = value.__struct_config__
+    parts = [
+        (stored, _plain(getattr(value, name)))
+        for name, stored in zip(
+            value.__struct_fields__, value.__struct_encode_fields__, strict=True
+        )
+    ]
+    if config.tag is not None:
+        parts.insert(0, (config.tag_field or "type", config.tag))
+    if config.array_like:
+        return [part for _, part in parts]
+    return {name: part for name, part in parts if part is not msgspec.UNSET}
+
+
+def _field_names(value: Any) -> list[str]:
+    """Return the fields of a struct, a dataclass or an attrs object; of anything else none."""
+    if isinstance(value, msgspec.Struct):
+        return list(value.__struct_fields__)
+    attributes = getattr(type(value), "__attrs_attrs__", None)
+    if attributes is not None:
+        return [attribute.name for attribute in attributes]
+    fields = getattr(type(value), "__dataclass_fields__", {})
+    return [name for name in fields if hasattr(value, name)]
+
+
+def _key_text(item: tuple[Any, Any]) -> str:
+    key = item[0]
+    return key if isinstance(key, str) else _JSON.encode(key).decode().strip('"')
+
+
+def _sorted(items: list[Any]) -> list[Any]:
+    """Sort by value where values of one type have an order, else by text."""
+    kinds = set(map(type, items))
+    if len(kinds) == 1 and kinds <= _SORTABLE:
+        return sorted(items)
+    return sorted(items, key=_JSON.encode)
+
+
+def needs_help(member: type) -> bool:
+    """Tell whether msgspec alone would not bring a class into the one form.
+
+    Raises DefinitionError for a field whose type has no encoding.
+    """
+    import msgspec.inspect as types
+
+    simple_keys = (types.StrType, types.AnyType)
+    no_keys = (
+        types.BoolType,
+        types.DataclassType,
+        types.FrozenSetType,
+        types.NamedTupleType,
+        types.NoneType,
+        types.StructType,
+        types.TupleType,
+        types.VarTupleType,
+    )
+    simple_items = (
+        types.BytesType,
+        types.DateType,
+        types.DecimalType,
+        types.FloatType,
+        types.IntType,
+        types.StrType,
+        types.TimeDeltaType,
+        types.UUIDType,
+    )
+    found = False
+    for owner, info in _types_in(member):
+        match info:
+            case types.CustomType():
+                raise DefinitionError(
+                    f"{owner} has a field of type {info.cls!r}, which has no encoding"
+                )
+            case types.DictType() if isinstance(info.key_type, no_keys):
+                kind = type(info.key_type).__name__.removesuffix("Type").lower()
+                raise DefinitionError(
+                    f"{owner} has a field with a {kind} as key, which has no encoding"
+                )
+            case types.DictType():
+                found = found or not isinstance(info.key_type, simple_keys)
+            case types.SetType() | types.FrozenSetType():
+                found = found or not isinstance(info.item_type, simple_items)
+            case types.DateTimeType():
+                found = True
+            case _:
+                pass
+    return found
+
+
+def _types_in(member: type) -> Iterator[tuple[str, Any]]:
+    """Walk the types that a class is made of, each with the name of the class it stands in."""
+    from msgspec.inspect import type_info
+
+    seen: set[Any] = set()
+    pending: list[tuple[str, Any]] = [(member.__name__, type_info(member))]
+    while pending:
+        owner, info = pending.pop()
+        yield owner, info
+        cls = getattr(info, "cls", None)
+        if cls is not None:
+            if cls in seen:
+                continue
+            seen.add(cls)
+            owner = cls.__name__
+        pending += [(owner, part) for part in _types_of(info)]
+
+
+def _types_of(info: Any) -> list[Any]:
+    parts = [field.type for field in getattr(info, "fields", ()) if hasattr(field, "type")]
+    parts += getattr(info, "types", ()) or getattr(info, "item_types", ())
+    for name in ("item_type", "key_type", "value_type", "type"):
+        part = getattr(info, name, None)
+        if part is not None:
+            parts.append(part)
+    return parts
