@@ -130,7 +130,8 @@ class MemoryStore(Store):
     def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.read_log`."""
         with self._held():
-            return self._log[after : after + limit]
+            start = max(after, 0)
+            return self._log[start : start + limit]
 
     def checkpoint(self, name: str) -> int | None:
         """See `Store.checkpoint`."""

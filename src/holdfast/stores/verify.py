@@ -1,0 +1,337 @@
+"""Verifies a store: recomputes the digests of its log, and holds the entities against the log.
+
+It finds every edit of the log that does not recompute the chain of the entity's digests, gaps in
+the versions, and rows of entities that are not what the log leads to. With an anchor, which is
+what an earlier verification saw, it also finds a log that was rewritten, reordered or cut off
+up to the anchored position. It cannot find what was changed consistently after that, and of
+purged transitions it knows the digest only. Columns that only schedule work are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from sys import intern
+
+from msgspec import Struct
+
+from holdfast.machine.canonical import format_time
+from holdfast.stores.contract import MAX_PAGE, EntityRow, LogRow, Store, digest_of
+
+MAX_LISTED = 100
+"""The most findings that a report lists; all are counted."""
+
+_BEFORE_ALL = -(2**63)
+_COLUMN = {name: place for place, name in enumerate(LogRow._fields)}
+_PURGED = tuple(
+    _COLUMN[name]
+    for name in (
+        "from_type", "to_type", "command_type", "command", "events", "state", "metadata", "token"
+    )
+)  # fmt: skip
+_OPTIONAL = (
+    *_PURGED,
+    _COLUMN["key"],
+    _COLUMN["command_schema_version"],
+    _COLUMN["state_schema_version"],
+)
+
+
+class Anchor(Struct, frozen=True):
+    """What a verification saw of the log; kept elsewhere, it bears witness later."""
+
+    position: int
+    """The position of the last transition seen."""
+    count: int
+    """How many transitions there were."""
+    digest: str
+    """SHA-256, hexadecimal, over the positions and digests of all of them in order."""
+    url: str
+    """The store that was verified."""
+    at: str
+    """When."""
+
+
+class Finding(Struct, frozen=True):
+    """Something that a store without interference does not hold."""
+
+    problem: str
+    machine: str | None = None
+    id: str | None = None
+    version: int | None = None
+    position: int | None = None
+
+
+class Report(Struct, frozen=True):
+    """What a verification saw."""
+
+    url: str
+    transitions: int
+    purged: int
+    """How many of the transitions are stubs, whose digests cannot be recomputed."""
+    entities: int
+    """How many entities have a row, deleted ones included."""
+    found: int
+    """How many findings there are, listed or not."""
+    findings: tuple[Finding, ...]
+    """The first of them, at most MAX_LISTED."""
+    anchored: int | None
+    """The position up to which the log was held against an anchor; None without an anchor."""
+    anchor: Anchor
+    """What this verification saw, for the next one."""
+
+    @property
+    def sound(self) -> bool:
+        """True where nothing was found."""
+        return self.found == 0
+
+
+def verify(
+    store: Store, *, anchor: Anchor | None = None, progress: Callable[[int], object] | None = None
+) -> Report:
+    """Read the whole store and report what is wrong with it.
+
+    May run while others write. Holds a few hundred bytes for every entity in memory, and pages
+    of the log one at a time. `progress` is called with the number of transitions read so far.
+    Raises StoreError where the store cannot be read.
+    """
+    verification = _Verification(store, anchor, progress)
+    verification.read_log()
+    verification.hold_against_anchor()
+    verification.compare_entities()
+    return Report(
+        store.url,
+        verification.count,
+        verification.purged,
+        verification.entities,
+        verification.found,
+        tuple(verification.findings),
+        None if anchor is None else anchor.position,
+        Anchor(
+            max(verification.position, 0),
+            verification.count,
+            verification.digest.hexdigest(),
+            store.url,
+            format_time(datetime.now(UTC)),
+        ),
+    )
+
+
+class _Tail:
+    """The end of an entity's log as far as it was read, and what its row must then be."""
+
+    __slots__ = (
+        "at",
+        "created_at",
+        "digest",
+        "entered_version",
+        "kind",
+        "seen",
+        "state",
+        "to_type",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.digest = ""
+        self.kind = ""
+        self.to_type: str | None = None
+        self.state: bytes | None = None  # hashed
+        self.at = ""
+        self.created_at: str | None = None  # None where a purge erased it
+        self.entered_version: int | None = None
+        self.seen = False
+
+    def problem_of(self, row: LogRow) -> str | None:
+        """Return why a row cannot follow."""
+        if row.seq < 1:
+            return "its position is below 1, where no reader of the log looks"
+        if row.version != self.version + 1:
+            return f"the log has version {row.version} after version {self.version}"
+        if row.kind == "purged":
+            kept = any(row[column] is not None for column in _PURGED)
+            return "is purged, and has values that a purge erases" if kept else None
+        return self._altered(row) or self._detached(row)
+
+    def _altered(self, row: LogRow) -> str | None:
+        if digest_of(self.digest, row, row.recorded_at) != row.digest:
+            return "its content, or what is before it, is not what its digest was made from"
+        if any(row[column] in ("", 0) for column in _OPTIONAL):  # to the digest as if missing
+            return "has an empty value where there should be none"
+        return None
+
+    def _detached(self, row: LogRow) -> str | None:
+        if self.kind == "purged":
+            continues = row.from_type is not None and row.command_type is not None
+            return "continues what was purged" if continues else None
+        if row.from_type != self.to_type:
+            start, end = row.from_type or "no entity", self.to_type or "none"
+            return f"starts from {start}, and the version before led to {end}"
+        return None
+
+    def follow(self, row: LogRow) -> None:
+        """Move on to a row."""
+        self.version = row.version
+        self.digest = row.digest
+        self.kind = row.kind
+        self.to_type = row.to_type and intern(row.to_type)
+        self.state = _hash(row.state)
+        self.at = row.at
+        if row.kind == "purged":
+            self.created_at = self.entered_version = None
+        elif row.from_type is None:
+            self.created_at = row.at
+            self.entered_version = row.version
+        elif row.from_type != row.to_type:
+            self.entered_version = row.version
+
+    def differences(self, row: EntityRow) -> list[str]:
+        """Return the columns of an entity's row that are not what the log leads to."""
+        pairs: list[tuple[str, object, object]] = [
+            ("state_type", row.state_type, self.to_type),
+            ("state", _hash(row.state), self.state),
+            ("created_at", row.created_at, self.created_at or row.created_at),
+            ("updated_at", row.updated_at, self.at),
+            ("entered_version", row.entered_version, self.entered_version or row.entered_version),
+            ("digest", row.digest, self.digest),
+        ]
+        return [name for name, stored, logged in pairs if stored != logged]
+
+
+class _Verification:
+    """A verification on its way through the log and then the entities."""
+
+    def __init__(
+        self, store: Store, anchor: Anchor | None, progress: Callable[[int], object] | None
+    ) -> None:
+        self.store = store
+        self.anchor = anchor
+        self.progress = progress
+        self.position = _BEFORE_ALL
+        self.count = 0
+        self.purged = 0
+        self.entities = 0
+        self.digest = sha256()
+        self.tails: dict[tuple[str, str], _Tail] = {}
+        self.ahead: dict[tuple[str, str], EntityRow] = {}
+        self.findings: list[Finding] = []
+        self.found = 0
+        self.anchor_is_due = anchor is not None
+
+    def read_log(self) -> None:
+        """Follow the log from where it was left to its end."""
+        while rows := self.store.read_log(after=self.position, limit=MAX_PAGE):
+            for row in rows:
+                self._follow(row)
+            if self.progress is not None:
+                self.progress(self.count)
+
+    def hold_against_anchor(self) -> None:
+        """Compare what was read with what the anchor saw, once it is time to."""
+        anchor = self.anchor
+        if anchor is None or not self.anchor_is_due:
+            return
+        self.anchor_is_due = False
+        seen = self.count, self.digest.hexdigest()
+        if self.position < anchor.position and self.count < anchor.count:
+            self._find(
+                f"the log ends at position {max(self.position, 0)}; the anchor saw it reach "
+                f"{anchor.position} at {anchor.at}, so it was cut off, or is another log"
+            )
+        elif seen != (anchor.count, anchor.digest):
+            self._find(
+                f"the log up to position {anchor.position} is not what the anchor saw at "
+                f"{anchor.at}, so it was rewritten, or is another log"
+            )
+
+    def compare_entities(self) -> None:
+        """Hold every entity's row against the log, and look for the rows that are missing."""
+        after = ("", "")
+        while rows := self.store.entities(after=after, limit=MAX_PAGE):
+            self.entities += len(rows)
+            for row in rows:
+                self._meet(row)
+            after = rows[-1].machine, rows[-1].id
+        for (machine, id), tail in self.tails.items():
+            if not tail.seen:
+                self._find("the entity has no row, and the log has", machine, id, tail.version)
+        # An entity that is ahead was written meanwhile; then the log has caught up by now.
+        self.read_log()
+        for row in self.ahead.values():
+            logged = self.tails[row.machine, row.id].version
+            self._find(
+                f"the entity is at version {row.version}, and its log ends at {logged}",
+                row.machine,
+                row.id,
+                row.version,
+            )
+
+    def _follow(self, row: LogRow) -> None:
+        if self.anchor is not None and row.seq > self.anchor.position:
+            self.hold_against_anchor()
+        self.position = row.seq
+        self.count += 1
+        self.purged += row.kind == "purged"
+        self.digest.update(f"{row.seq}:{row.digest}\n".encode())
+        name = row.machine, row.id
+        tail = self.tails.get(name)
+        if tail is None:
+            tail = self.tails[name] = _Tail()
+        problem = tail.problem_of(row)
+        if problem is None and row.kind == "purged" and tail.kind not in ("", "purged"):
+            problem = self._purged_in_part(row)
+        if problem is not None:
+            self._find(problem, *name, row.version, row.seq)
+        tail.follow(row)
+        waiting = self.ahead.get(name)
+        if waiting is not None and waiting.version == row.version:
+            del self.ahead[name]
+            self._compare(waiting, tail)
+
+    def _purged_in_part(self, row: LogRow) -> str | None:
+        """Return what is wrong with a purged row after one that is not, unless it is by now."""
+        [first] = self.store.history(row.machine, row.id, limit=1)
+        return None if first.kind == "purged" else "is purged, and what is before it is not"
+
+    def _meet(self, row: EntityRow) -> None:
+        tail = self.tails.setdefault((row.machine, row.id), _Tail())
+        tail.seen = True
+        if row.version > tail.version:
+            self.ahead[row.machine, row.id] = row
+        elif row.version < tail.version:
+            self._find(
+                f"the entity is at version {row.version}, and its log at {tail.version}",
+                row.machine,
+                row.id,
+                row.version,
+            )
+        else:
+            self._compare(row, tail)
+
+    def _compare(self, row: EntityRow, tail: _Tail) -> None:
+        names = tail.differences(row)
+        if names:
+            self._find(
+                f"the entity's {', '.join(names)} is not what the log leads to",
+                row.machine,
+                row.id,
+                row.version,
+            )
+
+    def _find(
+        self,
+        problem: str,
+        machine: str | None = None,
+        id: str | None = None,
+        version: int | None = None,
+        position: int | None = None,
+    ) -> None:
+        self.found += 1
+        if len(self.findings) < MAX_LISTED:
+            self.findings.append(Finding(problem, machine, id, version, position))
+
+
+def _hash(text: str | None) -> bytes | None:
+    return None if text is None else sha256(text.encode()).digest()

@@ -1,0 +1,482 @@
+"""Verification: what interference with the file it finds, and what only an anchor finds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import Command, Machine, Service, State, open_store
+from holdfast.stores.contract import EntityRow, LogRow, Store, digest_of
+from holdfast.stores.verify import MAX_LISTED, Report, verify
+
+
+class Open(State):
+    balance: int
+
+
+class Closed(State):
+    pass
+
+
+class Deposit(Command):
+    amount: int
+
+
+class Close(Command):
+    pass
+
+
+class Remove(Command):
+    pass
+
+
+account = Machine("account", state=Open | Closed, command=Deposit | Close | Remove)
+
+
+@account.on
+def open_account(state: None, command: Deposit) -> Open:
+    return Open(command.amount)
+
+
+@account.on
+def deposit(state: Open, command: Deposit) -> Open:
+    return Open(state.balance + command.amount)
+
+
+@account.on
+def close(state: Open, command: Close) -> Closed:
+    return Closed()
+
+
+@account.on
+def remove(state: Open | Closed, command: Remove) -> None:
+    return None
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with three accounts of three transitions each, and one deleted and come again."""
+    path = tmp_path / "accounts.db"
+    with open_store(f"sqlite:///{path}") as store:
+        accounts = Service(account, store)
+        for id in ("a", "b", "c"):
+            accounts.handle(id, Deposit(1), metadata={"by": "alice"})
+            accounts.handle(id, Deposit(2), key="second")
+        for id in ("a", "b", "c"):
+            accounts.handle(id, Close())
+        accounts.handle("gone", Deposit(1))
+        accounts.handle("gone", Remove())
+        accounts.handle("back", Deposit(1))
+        accounts.handle("back", Remove())
+        accounts.handle("back", Deposit(1))
+    return path
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with open_store(f"sqlite:///{path}") as store:
+        yield store
+
+
+@pytest.fixture
+def tamper(path: Path) -> Iterator[Callable[..., Any]]:
+    """Run statements on the file behind the store's back, the triggers out of the way."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+    for (name,) in triggers.fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+
+    def run(statement: str, *parameters: Any) -> list[Any]:
+        return connection.execute(statement, parameters).fetchall()
+
+    yield run
+    connection.close()
+
+
+def problems(report: Report) -> list[tuple[str | None, int | None, str]]:
+    return [(finding.id, finding.version, finding.problem) for finding in report.findings]
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///:memory:"])
+def test_the_log_is_read_from_wherever_the_reader_starts(url: str) -> None:
+    """A position before the first one is before the first one."""
+    with open_store(url) as store:
+        Service(account, store).handle("a", Deposit(1))
+        assert len(store.read_log(after=-(2**63), limit=10)) == 1
+
+
+def test_an_untouched_store_is_sound(store: Store) -> None:
+    """Every transition and every entity was looked at, and nothing was found."""
+    report = verify(store)
+    assert (report.transitions, report.entities, report.purged) == (14, 5, 0)
+    assert report.sound
+    assert problems(report) == []
+
+
+def test_an_empty_store_is_sound() -> None:
+    """Nothing is in order."""
+    with open_store("memory://") as store:
+        report = verify(store)
+    assert report.sound
+    assert (report.anchor.position, report.anchor.count) == (0, 0)
+
+
+MADE_FROM = "its content, or what is before it, is not what its digest was made from"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        """command = '{"$type":"Deposit","amount":9}'""",
+        """state = '{"$type":"Open","balance":9}'""",
+        """metadata = '{"by":"bob"}'""",
+        "at = '2001-01-01T00:00:00.000000Z'",
+        "recorded_at = '2001-01-01T00:00:00.000000Z'",
+        "kind = 'staged'",
+        "to_type = 'Closed'",
+        "command_type = 'Close'",
+        "key = 'another'",
+        "token = 'another'",
+        "events = '[]'",
+        "state_schema_version = 2",
+    ],
+)
+def test_an_edited_column_is_found(store: Store, tamper: Callable[..., Any], change: str) -> None:
+    """Whatever column of a transition is edited, that transition is named."""
+    tamper(f"UPDATE transition SET {change} WHERE id = 'b' AND version = 2")
+    assert ("b", 2, MADE_FROM) in problems(verify(store))
+
+
+def test_an_edited_digest_is_found_where_it_is_and_where_it_is_chained_to(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """A digest that matches neither its row nor the next one gives both away."""
+    tamper("UPDATE transition SET digest = 'f' || substr(digest, 2) WHERE id = 'b' AND version = 1")
+    assert problems(verify(store)) == [("b", 1, MADE_FROM), ("b", 2, MADE_FROM)]
+
+
+@pytest.mark.parametrize("column", ["events", "key", "metadata"])
+def test_an_empty_text_in_place_of_none_is_found(
+    store: Store, tamper: Callable[..., Any], column: str
+) -> None:
+    """The digest cannot tell the two apart, so the verification does."""
+    tamper(f"UPDATE transition SET {column} = '' WHERE id = 'b' AND version = 3")
+    assert problems(verify(store)) == [("b", 3, "has an empty value where there should be none")]
+
+
+def test_swapped_payloads_are_found(store: Store, tamper: Callable[..., Any]) -> None:
+    """Two transitions that changed places in content no longer match their digests."""
+    first, second = store.history("account", "b", limit=2)
+    tamper("UPDATE transition SET command = ? WHERE seq = ?", second.command, first.seq)
+    tamper("UPDATE transition SET command = ? WHERE seq = ?", first.command, second.seq)
+    assert problems(verify(store)) == [("b", 1, MADE_FROM), ("b", 2, MADE_FROM)]
+
+
+def swap_positions(tamper: Callable[..., Any], first: int, second: int) -> None:
+    for before, after in ((first, -1), (second, first), (-1, second)):
+        tamper("UPDATE transition SET seq = ? WHERE seq = ?", after, before)
+
+
+def test_swapped_positions_within_an_entity_are_found(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """An entity's versions rise one by one along the log."""
+    swap_positions(tamper, 3, 4)
+    assert problems(verify(store))[:2] == [
+        ("b", 2, "the log has version 2 after version 0"),
+        ("b", 1, "the log has version 1 after version 2"),
+    ]
+
+
+def test_swapped_positions_between_entities_are_found_by_an_anchor_only(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """No chain holds entities together; the anchor's digest does."""
+    anchor = verify(store).anchor
+    swap_positions(tamper, 2, 3)
+    assert verify(store).sound
+    [(_, _, problem)] = problems(verify(store, anchor=anchor))
+    assert "is not what the anchor saw" in problem
+
+
+def test_a_row_before_the_first_position_is_found(store: Store, tamper: Callable[..., Any]) -> None:
+    """A row that no reader of the log would see does not hide from the verification."""
+    tamper("UPDATE transition SET seq = -seq WHERE id = 'a' AND version = 1")
+    assert ("a", 1, "its position is below 1, where no reader of the log looks") in problems(
+        verify(store)
+    )
+
+
+def test_a_row_deleted_from_the_middle_is_found(store: Store, tamper: Callable[..., Any]) -> None:
+    """The versions have a gap."""
+    tamper("DELETE FROM transition WHERE id = 'b' AND version = 2")
+    assert problems(verify(store)) == [("b", 3, "the log has version 3 after version 1")]
+
+
+def test_a_deleted_last_row_is_found_by_the_entity(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """The entity is ahead of its log."""
+    tamper("DELETE FROM transition WHERE id = 'b' AND version = 3")
+    assert problems(verify(store)) == [
+        ("b", 3, "the entity is at version 3, and its log ends at 2")
+    ]
+
+
+def rewind(tamper: Callable[..., Any], id: str, version: int) -> None:
+    """Cut an entity's log off after a version, and make its row fit."""
+    tamper("DELETE FROM transition WHERE id = ? AND version > ?", id, version)
+    tamper(
+        "UPDATE entity SET version = t.version, state_type = t.to_type, state = t.state, "
+        "updated_at = t.at, entered_version = 1, digest = t.digest FROM transition AS t "
+        "WHERE t.id = entity.id AND t.version = ? AND entity.id = ?",
+        version,
+        id,
+    )
+
+
+def test_a_log_cut_off_with_the_entity_rewound_is_found_by_an_anchor_only(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """What is left is a store that once was, and only the anchor knows that there was more."""
+    tamper("DELETE FROM transition WHERE id IN ('gone', 'back')")
+    tamper("DELETE FROM entity WHERE id IN ('gone', 'back')")
+    anchor = verify(store).anchor
+    rewind(tamper, "c", 2)
+    assert verify(store).sound
+    [(_, _, problem)] = problems(verify(store, anchor=anchor))
+    assert problem.startswith("the log ends at position 8; the anchor saw it reach 9 at ")
+
+
+def test_a_chain_rewritten_as_a_whole_is_found_by_an_anchor_only(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """Who recomputes every digest leaves no trace in the store."""
+    anchor = verify(store).anchor
+    digest = ""
+    for row in store.history("account", "b", limit=10):
+        text = (row.command or "").replace('"amount":2', '"amount":9')
+        state = (row.state or "").replace('"balance":3', '"balance":10')
+        changed = row._replace(command=text, state=state)
+        digest = digest_of(digest, changed, row.recorded_at)
+        tamper(
+            "UPDATE transition SET command = ?, state = ?, digest = ? WHERE seq = ?",
+            text, state, digest, row.seq,
+        )  # fmt: skip
+    tamper("UPDATE entity SET digest = ? WHERE id = 'b'", digest)
+    assert verify(store).sound
+    [(_, _, problem)] = problems(verify(store, anchor=anchor))
+    assert problem.startswith("the log up to position 14 is not what the anchor saw at ")
+
+
+def test_a_history_that_contradicts_itself_is_found_though_its_digests_fit(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """A transition starts from the state that the one before led to."""
+    row = store.history("account", "b", limit=10)[2]._replace(from_type="Other")
+    before = store.history("account", "b", limit=10)[1].digest
+    digest = digest_of(before, row, row.recorded_at)
+    tamper("UPDATE transition SET from_type = 'Other', digest = ? WHERE seq = ?", digest, row.seq)
+    tamper("UPDATE entity SET digest = ? WHERE id = 'b'", digest)
+    assert problems(verify(store)) == [
+        ("b", 3, "starts from Other, and the version before led to Open")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        ("""state = '{"$type":"Closed"}  '""", "state"),
+        ("state_type = 'Open'", "state_type"),
+        ("state_type = NULL", "state_type"),
+        ("created_at = '2001-01-01T00:00:00.000000Z'", "created_at"),
+        ("updated_at = '2001-01-01T00:00:00.000000Z'", "updated_at"),
+        ("entered_version = 1", "entered_version"),
+        ("digest = 'f' || substr(digest, 2)", "digest"),
+    ],
+)
+def test_an_edited_entity_is_found(
+    store: Store, tamper: Callable[..., Any], change: str, column: str
+) -> None:
+    """The column that the log does not lead to is named."""
+    tamper(f"UPDATE entity SET {change} WHERE id = 'b'")
+    problem = f"the entity's {column} is not what the log leads to"
+    assert problems(verify(store)) == [("b", 3, problem)]
+
+
+def test_an_entity_that_fell_behind_its_log_is_found(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """An entity's row is never older than its log."""
+    tamper("UPDATE entity SET version = 2 WHERE id = 'b'")
+    assert problems(verify(store)) == [("b", 2, "the entity is at version 2, and its log at 3")]
+
+
+@pytest.mark.parametrize("id", ["b", "gone"])
+def test_a_deleted_entity_row_is_found(store: Store, tamper: Callable[..., Any], id: str) -> None:
+    """A log leads to a row, that of a deleted entity included."""
+    tamper("DELETE FROM entity WHERE id = ?", id)
+    assert [(id, "the entity has no row, and the log has")] == [
+        (finding.id, finding.problem) for finding in verify(store).findings
+    ]
+
+
+def test_an_entity_without_a_log_is_found(store: Store, tamper: Callable[..., Any]) -> None:
+    """Nobody made it."""
+    copied = ", ".join(column for column in EntityRow._fields if column != "id")
+    tamper(
+        f"INSERT INTO entity (id, {copied}) SELECT 'forged', {copied} FROM entity WHERE id = 'b'"
+    )
+    assert problems(verify(store)) == [
+        ("forged", 3, "the entity is at version 3, and its log ends at 0")
+    ]
+
+
+def test_a_log_without_an_entity_is_found(store: Store, tamper: Callable[..., Any]) -> None:
+    """A forged transition of an unknown entity leads to no row."""
+    copied = ", ".join(c for c in LogRow._fields if c not in ("id", "seq", "digest"))
+    [row] = store.history("account", "a", limit=1)
+    digest = digest_of("", row._replace(id="forged"), row.recorded_at)
+    tamper(
+        f"INSERT INTO transition (id, digest, {copied}) SELECT 'forged', ?, {copied} "
+        "FROM transition WHERE id = 'a' AND version = 1",
+        digest,
+    )
+    assert problems(verify(store)) == [("forged", 1, "the entity has no row, and the log has")]
+
+
+def test_purged_transitions_are_counted_and_their_chain_holds(path: Path, store: Store) -> None:
+    """A purge changes nothing that the rest of the chain, or an anchor, stands on."""
+    anchor = verify(store).anchor
+    accounts = Service(account, store)
+    accounts.purge("b")
+    accounts.purge("gone")
+    accounts.handle("b", Deposit(1))
+    report = verify(store, anchor=anchor)
+    assert problems(report) == []
+    assert (report.purged, report.transitions) == (5, 16)
+    assert report.anchored == 14
+
+
+def test_a_digest_edited_in_what_was_purged_is_found(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """A stub's digest cannot be recomputed, and still the next row is chained to it."""
+    Service(account, store).purge("b")
+    tamper("UPDATE transition SET digest = 'f' || substr(digest, 2) WHERE id = 'b' AND version = 3")
+    assert problems(verify(store)) == [("b", 4, MADE_FROM)]
+
+
+STUB = (
+    "UPDATE transition SET kind = 'purged', from_type = NULL, to_type = NULL, command_type = NULL,"
+    " command = NULL, state = NULL, metadata = NULL, token = NULL WHERE id = 'b' AND version"
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "version", "problem"),
+    [
+        (f"{STUB} = 2", 2, "is purged, and what is before it is not"),
+        (f"{STUB} = 1", 2, "continues what was purged"),
+        (
+            "UPDATE transition SET kind = 'purged' WHERE id = 'b' AND version = 1",
+            1,
+            "is purged, and has values that a purge erases",
+        ),
+        (f"{STUB} <= 3", 3, "the entity's state_type, state is not what the log leads to"),
+    ],
+)
+def test_a_purge_that_was_none_is_found(
+    store: Store, tamper: Callable[..., Any], statement: str, version: int, problem: str
+) -> None:
+    """A purge erases every version there is, and deletes the entity."""
+    tamper(statement)
+    assert ("b", version, problem) in problems(verify(store))
+
+
+def test_an_anchor_is_held_against_the_log_as_it_was(store: Store) -> None:
+    """A log that went on is what the anchor saw, up to where it saw it."""
+    anchor = verify(store).anchor
+    Service(account, store).handle("new", Deposit(1))
+    report = verify(store, anchor=anchor)
+    assert report.sound
+    assert report.anchored == anchor.position == 14
+    assert (report.anchor.position, report.anchor.count) == (15, 15)
+    assert report.anchor.digest != anchor.digest
+
+
+def test_an_anchor_of_another_store_is_found(store: Store) -> None:
+    """Another log does not pass for the one that was anchored."""
+    with open_store("memory://") as other:
+        Service(account, other).handle("a", Deposit(1))
+        anchor = verify(other).anchor
+    assert not verify(store, anchor=anchor).sound
+
+
+def test_findings_are_all_counted_and_some_listed(store: Store, tamper: Callable[..., Any]) -> None:
+    """A report stays small, whatever happened to the store."""
+    accounts = Service(account, store)
+    for _ in accounts.handle_many([(f"n-{n}", Deposit(1)) for n in range(150)]):
+        pass
+    tamper("UPDATE entity SET state = '{}' WHERE id LIKE 'n-%'")
+    report = verify(store)
+    assert report.found == 150
+    assert len(report.findings) == MAX_LISTED
+
+
+class Disturbed:
+    """A store in which something else happens between two reads of a verification."""
+
+    def __init__(self, store: Store, happen: Callable[[], object], before: str, call: int) -> None:
+        self.store = store
+        self.happen = happen
+        self.before = before
+        self.calls_left = call
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.before:
+            self.calls_left -= 1
+            if self.calls_left == 0:
+                self.happen()
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize(("before", "call"), [("read_log", 2), ("entities", 1), ("read_log", 3)])
+def test_what_is_written_meanwhile_is_no_finding(store: Store, before: str, call: int) -> None:
+    """Whenever others write, create, delete or purge, a sound store stays one."""
+    accounts = Service(account, store)
+
+    def write() -> None:
+        accounts.handle("new", Deposit(1))
+        accounts.handle("a", Remove())
+        accounts.handle("a", Deposit(1))
+        accounts.purge("b")
+        accounts.purge("gone")
+        accounts.handle("back", Deposit(5))
+
+    disturbed: Any = Disturbed(store, write, before, call)
+    assert problems(verify(disturbed)) == []
+    assert verify(store).sound
+
+
+def test_a_purge_between_two_pages_is_no_finding(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of an entity's log may be stubs by the time it is read."""
+    monkeypatch.setattr("holdfast.stores.verify.MAX_PAGE", 8)
+    accounts = Service(account, store)
+    disturbed: Any = Disturbed(store, lambda: accounts.purge("c"), "read_log", 2)
+    report = verify(disturbed)
+    assert report.purged == 1
+    assert problems(report) == []
+
+
+def test_progress_is_told(store: Store) -> None:
+    """The caller hears how many transitions were read."""
+    counts: list[int] = []
+    verify(store, progress=counts.append)
+    assert counts == [14]
