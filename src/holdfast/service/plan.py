@@ -1,132 +1,122 @@
-"""What a service does, written once as plans; runners make them blocking, async or batched.
-
-A plan loads, decides and writes. On a conflict it loads and decides again, within the limits of
-the `Retry`; a commit whose outcome the store does not know is sent again, the same, until it is.
-"""
+"""What a service does, written once as plans; runners make them blocking, async or batched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
-
-from msgspec import Struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, Generic, TypeVar, cast
 
 from holdfast.errors import (
+    BatchError,
     NotFoundError,
-    OutcomeUnknownError,
     QueryError,
     RejectedError,
-    StoreError,
-    VersionConflictError,
-    entity_name,
+    ValidationError,
 )
 from holdfast.machine.canonical import format_time
 from holdfast.machine.definition import Machine
-from holdfast.record import Change, Page, Record, Transition
-from holdfast.service.attempts import Attempts
-from holdfast.service.call import Call, check_id, check_time
-from holdfast.service.contention import Contention
+from holdfast.record import Change, Page, Record, Request, Transition
+from holdfast.service.call import Call, check_commandless, check_id, check_request, check_time
 from holdfast.service.decide import (
     Answer,
-    Decision,
-    decide,
     decode_transition,
     preview,
     record_from,
     record_of,
 )
-from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, Random, Read, Sleep
+from holdfast.service.lockstep import together
+from holdfast.service.requests import Begin, Load, Plan, Read
 from holdfast.service.retry import Retry
-from holdfast.stores.contract import (
-    MAX_PAGE,
-    Check,
-    Checkpoint,
-    CommitUncertainError,
-    EntityRow,
-    Key,
-    Loaded,
-    Outcome,
-    Store,
-)
+from holdfast.service.settle import Binding, Group, settle
+from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, EntityRow, Key, Store
 
 S = TypeVar("S")
 C = TypeVar("C")
 D = TypeVar("D")
 
-
-class Group(Struct, frozen=True):
-    """The calls for one entity, in the order they are to be applied."""
-
-    id: str
-    calls: Sequence[Call]
+BeforeCommit = Callable[[list[Any]], object]
 
 
 class Plans(Generic[S, C, D]):
-    """The plans of one machine with its dependencies."""
+    """The verbs of a service as plans. What they do is said at `Service`."""
 
     def __init__(self, machine: Machine[S, C, D], deps: D, retry: Retry) -> None:
         self.machine = machine
-        self.deps = deps
-        self.retry = retry
-        self.contention = Contention()
+        self.binding = Binding(machine, deps, retry)
 
-    def settle(
+    def handle(
         self,
-        groups: Sequence[Group],
+        id: str,
+        command: C,
         *,
-        atomic: bool = False,
-        checkpoint: Checkpoint | None = None,
-        timeout_seconds: float | None = None,
-        before_commit: Callable[[list[Answer]], object] | None = None,
-    ) -> Plan[list[Answer]]:
-        """Apply every group's calls, and write all that was decided in one commit.
+        expected_version: int | None,
+        key: str | None,
+        metadata: Mapping[str, Any] | None,
+        at: datetime | None,
+        timeout: float | None,
+    ) -> Plan[Record[S] | Exception]:
+        """Apply one command; answers with its error, which a plan could not raise unchanged.
 
-        Answers in the order of the groups and their calls. With `atomic` an answer that is an
-        error keeps everything from being written; with a checkpoint, one that is no refusal does.
-        `before_commit` sees the answers of each attempt that is about to be committed.
+        A StopIteration that a handler lets slip would become a RuntimeError in a plan.
         """
-        started, tokens = yield Begin(sum(len(group.calls) for group in groups))
-        keys = [self._key(group) for group in groups]
-        attempts = self.attempts(
-            groups[0].id if groups else "",
-            started,
-            timeout_seconds,
-            pinned=all(c.expected_version is not None for group in groups for c in group.calls),
-        )
-        while True:
-            yield from attempts.begin()
-            try:
-                decisions = self._decide(groups, (yield Load(keys)), tokens)
-                answers = [answer for decision in decisions for answer in decision.answers]
-                writes = [d.write for d in decisions if d.write is not None]
-                if _hindered(answers, atomic=atomic, checkpoint=checkpoint) or not (
-                    writes or checkpoint
-                ):
-                    return answers
-                if before_commit is not None:
-                    yield Notify(before_commit, answers)
-                commit = Commit(
-                    writes,
-                    atomic=len(writes) > 1,
-                    checkpoint=checkpoint,
-                    timeout_seconds=attempts.left_seconds,
-                )
-                conflict = first_conflict(commit, (yield from self.commit(commit)))
-                if conflict is None:
-                    attempts.succeeded()
-                    return answers
-                self.contention.record(conflict.id)
-                failure = yield from attempts.failed(conflict)
-            finally:
-                attempts.release()
-            if failure is not None:
-                return [failure for _ in answers]
+        if timeout is not None and not timeout > 0:
+            raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        request = Request(id, command, key, metadata, at, expected_version)
+        group = Group(id, (check_request(self.machine, request),))
+        answers = yield from settle(self.binding, (group,), timeout_seconds=timeout)
+        return answers[0]
 
-    def preview(self, call: Call) -> Plan[Change[S, C]]:
-        """Decide a call and write nothing."""
+    def handle_many(
+        self,
+        requests: Iterable[tuple[str, C] | Request[C]],
+        *,
+        atomic: bool,
+        checkpoint: Checkpoint | None,
+        before_commit: BeforeCommit | None,
+    ) -> Plan[list[Record[S] | Exception]]:
+        """Apply many commands."""
+        iterator = iter(requests)
+        if atomic or checkpoint is not None:
+            batch = list(islice(iterator, MAX_BATCH + 1))
+            if len(batch) > MAX_BATCH:
+                raise ValidationError(
+                    f"more than {MAX_BATCH:,} commands cannot be one commit; cut them into batches"
+                )
+            return (
+                yield from self._handle_at_once(
+                    batch, atomic=atomic, checkpoint=checkpoint, before_commit=before_commit
+                )
+            )
+        if before_commit is not None:
+            raise ValidationError("before_commit= goes with atomic or a checkpoint")
+        answers: list[Record[S] | Exception] = []
+        while batch := list(islice(iterator, MAX_BATCH)):
+            answers += yield from self._handle_batch(batch)
+        return answers
+
+    def preview(
+        self,
+        id: str,
+        command: C,
+        *,
+        expected_version: int | None,
+        metadata: Mapping[str, Any] | None,
+        at: datetime | None,
+    ) -> Plan[Change[S, C]]:
+        """Decide one command and write nothing."""
+        request = Request(id, command, None, metadata, at, expected_version)
+        call = check_request(self.machine, request)
         _, tokens = yield Begin(1)
-        loaded = yield Load([Key(self.machine.name, call.id)])
-        return preview(self.machine, self.deps, loaded[0], call, tokens[0])
+        loaded = yield Load([Key(self.machine.name, id)])
+        return preview(self.machine, self.binding.deps, loaded[0], call, tokens[0])
+
+    def purge(self, id: str, metadata: Mapping[str, Any] | None) -> Plan[None]:
+        """Erase an entity."""
+        group = Group(id, (check_commandless(id, metadata),))
+        answers = yield from settle(self.binding, (group,))
+        if isinstance(answers[0], Exception):
+            raise answers[0]
 
     def get(self, id: str) -> Plan[Record[S]]:
         """Load one live entity."""
@@ -135,20 +125,31 @@ class Plans(Generic[S, C, D]):
             raise NotFoundError(self.machine.name, id)
         return record_from(self.machine, loaded.entity)
 
-    def get_many(self, ids: Sequence[str]) -> Plan[dict[str, Record[S]]]:
+    def get_many(self, ids: Iterable[str]) -> Plan[dict[str, Record[S]]]:
         """Load live entities, as of one moment."""
+        ids = list(ids)
+        if len(ids) > MAX_BATCH:
+            raise QueryError(f"get_many takes at most {MAX_BATCH:,} ids, not {len(ids):,}")
         wanted = [Key(self.machine.name, check_id(id)) for id in dict.fromkeys(ids)]
         found = yield Load(wanted)
         rows = [loaded.entity for loaded in found if loaded.entity is not None]
         live = [row for row in rows if row.state_type is not None]
         return {row.id: record_from(self.machine, row) for row in live}
 
-    def history(self, id: str, after: int, limit: int) -> Plan[list[Transition[S, C]]]:
-        """Read a page of an entity's transitions."""
-        name = self.machine.name
+    def history(self, id: str, *, after: int, limit: int | None) -> Plan[list[Transition[S, C]]]:
+        """Read an entity's transitions, a page at a time."""
         check_id(id)
-        rows = yield Read(lambda store: store.history(name, id, after=after, limit=limit))
-        return [decode_transition(self.machine, row) for row in rows]
+        if after < 0 or (limit is not None and limit < 0):
+            raise QueryError("history takes after= and limit= from 0")
+        found: list[Transition[S, C]] = []
+        while limit is None or len(found) < limit:
+            wanted = MAX_PAGE if limit is None else min(MAX_PAGE, limit - len(found))
+            page = yield from self._history_page(id, after, wanted)
+            found += page
+            if len(page) < wanted:
+                break
+            after = page[-1].version
+        return found
 
     def at(self, id: str, version: int | None, time: Any) -> Plan[Record[S]]:
         """Read an entity as it was."""
@@ -169,14 +170,21 @@ class Plans(Generic[S, C, D]):
             raise NotFoundError(name, id, f"{_PAST[applied.row.kind]} at {when}")
         return record_of(self.machine, applied)
 
-    def find(self, states: Sequence[str] | None, after: str, limit: int) -> Plan[Page[S]]:
+    def find(
+        self,
+        state: type[S] | str | Sequence[type[S] | str] | None,
+        *,
+        limit: int,
+        after: str | None,
+    ) -> Plan[Page[S]]:
         """Read a page of live entities."""
+        states = self._state_names(state)
         if not 1 <= limit <= MAX_PAGE:
             raise QueryError(f"limit is from 1 to {MAX_PAGE:,}, not {limit}")
         name = self.machine.name
 
         def query(store: Store) -> Any:
-            return store.find(name, state_types=states, after=after, limit=limit + 1)
+            return store.find(name, state_types=states, after=after or "", limit=limit + 1)
 
         rows = yield Read(query)
         records = [record_from(self.machine, row) for row in rows[:limit]]
@@ -196,74 +204,95 @@ class Plans(Generic[S, C, D]):
             return self.machine.allowed(None)
         return self.machine.allowed(record_from(self.machine, row).state)
 
-    def attempts(
-        self, id: str, started: float, timeout_seconds: float | None = None, *, pinned: bool = False
-    ) -> Attempts:
-        """Return the attempts that a call which began at `started` may make."""
-        return Attempts(
-            self.retry,
-            self.machine.name,
-            id,
-            started=started,
-            timeout_seconds=timeout_seconds,
-            pinned=pinned,
-        )
+    def _history_page(self, id: str, after: int, limit: int) -> Plan[list[Transition[S, C]]]:
+        name = self.machine.name
+        rows = yield Read(lambda store: store.history(name, id, after=after, limit=limit))
+        return [decode_transition(self.machine, row) for row in rows]
 
-    def _key(self, group: Group) -> Key:
-        keys = [call.key for call in group.calls if call.key is not None]
-        return Key(self.machine.name, group.id, tuple(dict.fromkeys(keys)))
+    def _handle_batch(
+        self, batch: Sequence[tuple[str, C] | Request[C]]
+    ) -> Plan[list[Record[S] | Exception]]:
+        answers, groups, places = self._grouped(batch)
+        settled = yield from together([settle(self.binding, (group,)) for group in groups])
+        for own, result in zip(places, settled, strict=True):
+            each = [result] * len(own) if isinstance(result, Exception) else result
+            for place, answer in zip(own, each, strict=True):
+                answers[place] = answer
+        return cast("list[Record[S] | Exception]", answers)
 
-    def _decide(
-        self, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
-    ) -> list[Decision]:
-        decisions = []
-        start = 0
-        for group, entity in zip(groups, loaded, strict=True):
-            own = tokens[start : start + len(group.calls)]
-            decisions.append(decide(self.machine, self.deps, entity, group.calls, own))
-            start += len(group.calls)
-        return decisions
+    def _handle_at_once(
+        self,
+        batch: Sequence[tuple[str, C] | Request[C]],
+        *,
+        atomic: bool,
+        checkpoint: Checkpoint | None,
+        before_commit: BeforeCommit | None,
+    ) -> Plan[list[Record[S] | Exception]]:
+        answers, groups, places = self._grouped(batch)
 
-    def commit(self, commit: Commit) -> Plan[list[Outcome]]:
-        """Commit; where the store does not know the outcome, send the same again until it does."""
-        outcomes: list[Outcome]
-        try:
-            outcomes = yield commit
-            return outcomes
-        except CommitUncertainError as error:
-            uncertain = error
-        for attempt in range(1, self.retry.attempts + 1):
-            yield Sleep(self.retry.delay_seconds(attempt, (yield Random())))
+        def take(settled: Sequence[Answer]) -> None:
+            for place, answer in zip(chain.from_iterable(places), settled, strict=True):
+                answers[place] = answer
+
+        def tell(settled: Sequence[Answer]) -> None:
+            take(settled)
+            assert before_commit is not None
+            before_commit(answers.copy())
+
+        if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
+            settled = yield from settle(
+                self.binding,
+                groups,
+                atomic=atomic,
+                checkpoint=checkpoint,
+                before_commit=tell if before_commit is not None else None,
+            )
+            take(settled)
+        tolerated = () if atomic else RejectedError
+        failures = {
+            place: answer
+            for place, answer in enumerate(answers)
+            if isinstance(answer, Exception) and not isinstance(answer, tolerated)
+        }
+        if failures:
+            raise BatchError(
+                f"{len(failures)} of {len(batch)} commands failed; nothing was written", failures
+            )
+        return cast("list[Record[S] | Exception]", answers)
+
+    def _grouped(
+        self, batch: Sequence[tuple[str, C] | Request[C]]
+    ) -> tuple[list[Answer | None], list[Group], list[list[int]]]:
+        """Check requests and group them by entity; return errors by place, groups, their places."""
+        answers: list[Answer | None] = [None] * len(batch)
+        calls: dict[str, list[Call]] = {}
+        places: dict[str, list[int]] = {}
+        for place, item in enumerate(batch):
             try:
-                outcomes = yield commit
-                return outcomes
-            except StoreError:
-                continue
-        names = ", ".join(entity_name(w.entity.machine, w.entity.id) for w in commit.writes[:3])
-        raise OutcomeUnknownError(
-            f"whether the transition of {names} was stored is not known: {uncertain}; once the "
-            "store is back, send the command again with the same key, or look at the history"
-        ) from uncertain
+                request = item if isinstance(item, Request) else Request(*item)
+                call = check_request(self.machine, request)
+            except ValidationError as error:
+                answers[place] = error
+            else:
+                calls.setdefault(call.id, []).append(call)
+                places.setdefault(call.id, []).append(place)
+        groups = [Group(id, own) for id, own in calls.items()]
+        return answers, groups, list(places.values())
+
+    def _state_names(
+        self, state: type[S] | str | Sequence[type[S] | str] | None
+    ) -> list[str] | None:
+        if state is None:
+            return None
+        wanted = [state] if isinstance(state, str | type) else list(state)
+        names = self.machine.state_codec.names
+        known = {*names.values()}
+        found = [one if isinstance(one, str) else names.get(one, repr(one)) for one in wanted]
+        for name in found:
+            if name not in known:
+                names_known = ", ".join(sorted(known))
+                raise QueryError(f"{name} is no state of {self.machine.name}; use {names_known}")
+        return list(dict.fromkeys(found))
 
 
 _PAST = {"deletion": "was deleted", "purged": "is purged"}
-
-
-def _hindered(answers: Sequence[Answer], *, atomic: bool, checkpoint: Checkpoint | None) -> bool:
-    """Whether an answer keeps everything from being written."""
-    errors = [answer for answer in answers if isinstance(answer, Exception)]
-    if atomic:
-        return bool(errors)
-    return checkpoint is not None and any(not isinstance(e, RejectedError) for e in errors)
-
-
-def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConflictError | None:
-    """Return the first conflict of a commit; an entity that was merely held back comes last."""
-    writes = [Check(w.entity.machine, w.entity.id, w.expected) for w in commit.writes]
-    late = [
-        VersionConflictError(check.machine, check.id, check.version, outcome.version)
-        for check, outcome in zip([*writes, *commit.checks], outcomes, strict=True)
-        if not outcome.applied
-    ]
-    late.sort(key=lambda conflict: conflict.gap == 0)
-    return late[0] if late else None

@@ -19,9 +19,10 @@ from holdfast.errors import (
 from holdfast.record import Record, Request
 from holdfast.service.call import Call, check_commandless, check_id, check_request
 from holdfast.service.decide import Draft
-from holdfast.service.plan import Plans, first_conflict
+from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, World
 from holdfast.service.runner import run
+from holdfast.service.settle import commit, first_conflict
 from holdfast.stores.contract import MAX_BATCH, Check, Key
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Stage:
         """Decide and stage a command."""
         draft = yield from self._draft(plans, call.id, call.key)
         _, tokens = yield Begin(1)
-        record = draft.answer(call, plans.deps, tokens[0])
+        record = draft.answer(call, plans.binding.deps, tokens[0])
         self.records.append(record)
         return record
 
@@ -178,10 +179,10 @@ class Stage:
         checks = [_check(draft) for draft, write in found if write is None]
         if not found:
             return []
-        commit = Commit(writes, checks=checks, atomic=True)
-        conflict = first_conflict(commit, (yield from plans.commit(commit)))
+        asked = Commit(writes, checks=checks, atomic=True)
+        conflict = first_conflict(asked, (yield from commit(plans.binding, asked)))
         if conflict is not None:
-            plans.contention.record(conflict.id)
+            plans.binding.contention.record(conflict.id)
             raise conflict
         return self.records
 
@@ -218,7 +219,7 @@ def transact(service: Service[S, C, Any], work: Callable[[Transaction[S, C]], T]
 
 def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], T]) -> Plan[T]:
     started, _ = yield Begin(0)
-    attempts = plans.attempts("", started)
+    attempts = plans.binding.attempts("", started)
     while True:
         yield from attempts.begin()
         try:
