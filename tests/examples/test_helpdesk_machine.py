@@ -33,7 +33,7 @@ from holdfast.examples.helpdesk.model import (
 )
 
 MONDAY = datetime(2013, 7, 1, 9, tzinfo=UTC)
-SOLVED = [AssignSeriousness("high"), TakeInCharge("ann"), Resolve("ann")]
+SOLVED: list[TicketCommand] = [AssignSeriousness("high"), TakeInCharge("ann"), Resolve("ann")]
 
 
 def live(*commands: TicketCommand) -> TicketState | None:
@@ -129,7 +129,7 @@ def test_only_a_resolved_ticket_is_closed() -> None:
 
 def test_a_ticket_is_repaired_when_each_of_its_anomalies_is_resolved() -> None:
     """Two anomalies take two resolutions."""
-    reported = [CreateAnomaly(), CreateAnomaly()]
+    reported: list[TicketCommand] = [CreateAnomaly(), CreateAnomaly()]
     assert live(AssignSeriousness("low"), *reported, ResolveAnomaly()) == InRepair(
         Facts("low", open_anomalies=1), None
     )
@@ -146,7 +146,7 @@ def test_an_anomaly_is_resolved_once() -> None:
 
 def test_the_developers_verdict_is_noted_whatever_the_ticket_waits_for() -> None:
     """The last verdict is kept; the ticket stays where it is."""
-    reported = [TakeInCharge("ann"), CreateAnomaly()]
+    reported: list[TicketCommand] = [TakeInCharge("ann"), CreateAnomaly()]
     verdict = JudgeAnomaly("DUPLICATE")
     facts = Facts(open_anomalies=1, verdict="DUPLICATE")
     assert live(*reported, verdict) == InRepair(facts, "ann")
