@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from holdfast.examples.order.day import Day
 from holdfast.examples.order.model import Completed, OrderError, OrderState
 from holdfast.examples.order.stand_in import Entry
 from holdfast.stores.contract import MAX_PAGE, LogRow
+from holdfast.stores.verify import Report, verify
 
 Records = Mapping[str, Record[OrderState]]
 
@@ -20,18 +21,36 @@ class Promise(NamedTuple):
     breaches: list[str]
 
 
-def audit(day: Day) -> list[Promise]:
-    """Return what was promised of the day, each with the breaches that were found."""
+class Audit(NamedTuple):
+    promises: list[Promise]
+    transitions: int
+    failures: dict[str, int]
+    """How often the calls for an order failed, by its id; without those that never failed."""
+
+    @property
+    def broken(self) -> int:
+        return sum(bool(promise.breaches) for promise in self.promises)
+
+
+def audit(day: Day) -> Audit:
+    """Hold what was promised of a day against the store, and against the stand-in's books."""
     records = {record.id: record for record in _records(day)}
     log = list(_log(day))
-    promises = {
-        f"{len(day.placed):,} orders placed, {len(records):,} found": _lost(day, records),
-        f"{len(log):,} transitions, every order's versions without a gap": _gaps(records, log),
-        "each completed order charged once, delivered once; no other": _books(day, records),
-        "nobody completed an order they had processed": _self_approved(records),
-        "no order is left in error": _unrecovered(records),
-    }
-    return [Promise(text, list(breaches)) for text, breaches in promises.items()]
+    verified = verify(day.orders.store)
+    completed = sum(isinstance(record.state, Completed) for record in records.values())
+    promises = (
+        (f"{len(day.placed):,} orders placed, {len(records):,} found", _lost(day, records)),
+        (f"{len(log):,} transitions, no version missing or made twice", _gaps(records, log)),
+        (f"{completed:,} orders charged and delivered, each once", _books(day, records)),
+        ("nobody completed an order they had processed", _self_approved(records)),
+        ("no order is left in error", _unrecovered(records)),
+        (f"verify: {verified.transitions:,} digests hold", _altered(verified)),
+    )
+    return Audit(
+        [Promise(text, list(breaches)) for text, breaches in promises],
+        len(log),
+        dict(Counter(row.id for row in log if row.to_type == "OrderError")),
+    )
 
 
 def _records(day: Day) -> Iterator[Record[OrderState]]:
@@ -100,6 +119,11 @@ def _self_approved(records: Records) -> Iterator[str]:
         state = record.state
         if isinstance(state, Completed) and state.completed_by == state.processed_by:
             yield f"{id}: {state.completed_by} processed and completed it"
+
+
+def _altered(report: Report) -> Iterator[str]:
+    for finding in report.findings:
+        yield f"{finding.id} at version {finding.version}: {finding.problem}"
 
 
 def _unrecovered(records: Records) -> Iterator[str]:

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from holdfast import (
     CommandRejectedError,
     Conflict,
     InvalidTransitionError,
+    Request,
     Retry,
     Service,
     VersionConflictError,
@@ -48,10 +49,15 @@ _TICK_SECONDS = 0.1
 
 
 class Progress(NamedTuple):
+    """How far a phase of the day is."""
+
     phase: str
     done: int
     total: int
-    payment_down: bool = False
+    in_error: int
+    payment_down: bool
+    seconds: float
+    over: bool = False
 
 
 class Day:
@@ -72,42 +78,51 @@ class Day:
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Live through the day, and tell several times a second how far it is.
 
         Raises what a worker raises; closing it early stops the workers.
         """
         phases = {"placing": self._place, "working": self._work, "recovering": self._recover}
         for phase, live in phases.items():
+            total = self._failed() if phase == "recovering" else len(self.placed)
             began = time.monotonic()
-            yield from live()
+            done = 0
+            for done in live():
+                seconds = time.monotonic() - began
+                down = self.world.payment_down
+                yield Progress(phase, done, total, self._failed(), down, seconds)
             self.seconds[phase] = time.monotonic() - began
+            down = self.world.payment_down
+            yield Progress(phase, done, total, self._failed(), down, self.seconds[phase], over=True)
 
-    def _place(self) -> Iterator[Progress]:
+    def _place(self) -> Iterator[int]:
         """Create all orders, many with one commit."""
-        creations = [(placed.id, Create(placed.order)) for placed in self.placed.values()]
+        creations = [
+            Request(placed.id, Create(placed.order), metadata={"by": placed.order.customer})
+            for placed in self.placed.values()
+        ]
         for start in range(0, len(creations), _BATCH):
-            yield Progress("placing", start, len(creations))
-            for answer in self.orders.handle_many(creations[start : start + _BATCH]):
+            batch = creations[start : start + _BATCH]
+            for answer in self.orders.handle_many(batch):
                 if isinstance(answer, Exception):
                     raise answer
-        yield Progress("placing", len(creations), len(creations))
+            yield start + len(batch)
 
-    def _work(self) -> Iterator[Progress]:
+    def _work(self) -> Iterator[int]:
         """Process, cancel and complete orders; those that fail are tried again a few times."""
         self._plan()
-        total = len(self.placed)
         for _ in self._employ(self._follow_agenda):
-            yield Progress("working", min(int(self._turn), total), total, self.world.payment_down)
-        yield Progress("working", total, total)
+            yield min(int(self._turn), len(self.placed))
+        yield len(self.placed)
 
-    def _recover(self) -> Iterator[Progress]:
+    def _recover(self) -> Iterator[int]:
         """Try again what is still in error, now that the payment provider is up."""
         self.world.payment_down = False
-        total = self._failed()
+        failed = self._failed()
         for _ in self._employ(self._sweep):
-            yield Progress("recovering", total - self._failed(), total)
-        yield Progress("recovering", total - self._failed(), total)
+            yield failed - self._failed()
+        yield failed - self._failed()
 
     def _employ(self, duty: Callable[[str], None]) -> Iterator[None]:
         """Have every worker do the duty, and yield while they do."""

@@ -40,9 +40,8 @@ class StandIn(OrderDeps):
         self.payment_down = False
         self.removals: list[Entry] = []
         self.charges: list[Entry] = []
-        self.calls = 0
-        """How many calls arrived; more than were booked where conflicts or failures repeat them."""
         self.answers_lost = 0
+        """How many charges were booked by a call that then failed."""
         self._latency_seconds = latency_seconds
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -51,20 +50,18 @@ class StandIn(OrderDeps):
     def remove_stock(self, order_id: str, lines: Sequence[Line], *, token: str) -> str:
         time.sleep(self._latency_seconds)
         with self._lock:
-            self.calls += 1
             return self._book(self.removals, "W", order_id, token)
 
     def charge(self, order_id: str, customer: str, cents: int, *, token: str) -> str:
         time.sleep(self._latency_seconds)
         with self._lock:
-            self.calls += 1
             if not self.payment_down:
                 return self._book(self.charges, "P", order_id, token, cents)
             if self._random.random() < 0.5:
-                raise CallFailedError("connection refused")
+                raise CallFailedError("no connection")
+            self.answers_lost += ("P", token) not in self._receipts
             self._book(self.charges, "P", order_id, token, cents)
-            self.answers_lost += 1
-        raise CallFailedError("timed out while waiting for the answer")
+        raise CallFailedError("timed out")
 
     def _book(self, book: list[Entry], kind: str, order_id: str, token: str, cents: int = 0) -> str:
         """Return the receipt of a token, entering it into the book when it is new."""
