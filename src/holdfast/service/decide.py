@@ -52,29 +52,35 @@ def decide(
 ) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
     try:
-        entity = Draft(machine, calls[0].id, loaded)
+        draft = Draft(machine, calls[0].id, loaded)
     except DecodeError as error:
         return Decision([error for _ in calls], None)
     answers: list[Answer] = []
     for call, token in zip(calls, tokens, strict=True):
         try:
-            answers.append(entity.answer(call, deps, token))
+            answers.append(draft.answer(call, deps, token))
         except Exception as error:  # noqa: BLE001 (it is this command's answer)
             answers.append(error)
-    return Decision(answers, entity.write())
+    return Decision(answers, draft.write())
 
 
 def preview(
     machine: AnyMachine, deps: Any, loaded: Loaded, call: Call, token: str
 ) -> Change[Any, Any]:
     """Decide one command and return the change; raises what would refuse it."""
-    entity = Draft(machine, call.id, loaded)
-    entity.expect(call)
-    before = entity.state
-    after, _, context = entity.step(call, deps, token)
-    version = entity.version + 1
+    draft = Draft(machine, call.id, loaded)
+    before = draft.state
+    draft.answer(call, deps, token)
+    row = draft.log[0]
     return Change(
-        machine.name, call.id, version, before, call.command, after, call.metadata, context.now
+        machine.name,
+        call.id,
+        row.version,
+        before,
+        call.command,
+        draft.state,
+        call.metadata,
+        parse_time(row.at),
     )
 
 
@@ -128,20 +134,50 @@ class Draft:
 
     def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide one command and take its result over."""
+        record = self.settled(call, token)
+        if record is not None:
+            return record
+        context = self.context(call, token)
+        try:
+            state = self.machine.step(self.state, call.command, deps, context)
+        except InvalidTransitionError as error:
+            raise self.named(error) from None
+        return self.take(call, context, state)
+
+    def settled(self, call: Call, token: str) -> Record[Any] | None:
+        """Return the answer to a call that no handler decides: its key was used, or it purges."""
         if call.key is not None:
             earlier = self._made_by_key(call, call.key)
             if earlier is not None:
                 return earlier
-        if call.purge:
-            return self._purge(call, token)
-        self.expect(call)
-        state, text, context = self.step(call, deps, token)
-        record = self._take(call, token, context.now, state, text)
+        return self._purge(call, token) if call.purge else None
+
+    def context(self, call: Call, token: str) -> Context:
+        """Return what the handler is told; raises what forbids the command whatever it says."""
+        self._expect(call)
+        return Context(self._now(call), token, self.id, self.live_version, call.metadata)
+
+    def take(self, call: Call, context: Context, state: Any) -> Record[Any]:
+        """Take over what the handler returned, and return the record of it."""
+        text = None
+        if state is not None:
+            state, text = self._encoded(call, state)
+        elif self.state is None:
+            raise DefinitionError(
+                f"the handler of {call.command_type} returned None where there is no "
+                f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
+            )
+        record = self._take(call, context.token, context.now, state, text)
         if call.key is not None:
             self.made[call.key] = call, record
         return record
 
-    def expect(self, call: Call) -> None:
+    def named(self, error: InvalidTransitionError) -> InvalidTransitionError:
+        """Return a refusal with this entity's id, unless it is another machine's."""
+        own = error.machine == self.machine.name and error.id is None
+        return error.on(self.id) if own else error
+
+    def _expect(self, call: Call) -> None:
         """Raise what forbids the command whatever its handler says."""
         if call.expected_version is not None and call.expected_version != self.live_version:
             raise VersionConflictError(
@@ -152,24 +188,6 @@ class Draft:
                 f"at={call.at.isoformat()} is before the last transition of "
                 f"{entity_name(self.machine.name, self.id)}, at {self.updated_at}"
             )
-
-    def step(self, call: Call, deps: Any, token: str) -> tuple[Any, str | None, Context]:
-        """Run the handler; return the state after, its text, and the context it was decided in."""
-        context = Context(self._now(call), token, self.id, self.live_version, call.metadata)
-        try:
-            state = self.machine.step(self.state, call.command, deps, context)
-        except InvalidTransitionError as error:
-            if error.machine != self.machine.name or error.id is not None:
-                raise  # another machine's, which this one's handler asked
-            raise error.on(self.id) from None
-        if state is not None:
-            return *self._encoded(call, state), context
-        if self.state is None:
-            raise DefinitionError(
-                f"the handler of {call.command_type} returned None where there is no "
-                f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
-            )
-        return None, None, context
 
     def _encoded(self, call: Call, state: Any) -> tuple[Any, str]:
         try:
