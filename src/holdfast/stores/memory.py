@@ -69,9 +69,14 @@ class MemoryStore(Store):
             settled = all_or_none(sealed, outcomes) if atomic or checks else None
             if settled is not None:
                 return settled
-            for write, outcome in zip(sealed, outcomes, strict=False):
-                if outcome.applied and not outcome.found:
-                    self._store(write)
+            due = [
+                write
+                for write, outcome in zip(sealed, outcomes, strict=False)
+                if outcome.applied and not outcome.found
+            ]
+            self._expect_new_keys(due)
+            for write in due:
+                self._store(write)
             if checkpoint is not None:
                 self._checkpoints[checkpoint.name] = checkpoint.position
             return outcomes
@@ -140,6 +145,7 @@ class MemoryStore(Store):
 
     def migrate(self) -> None:
         """See `Store.migrate`; there is nothing to do."""
+        self._held()
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -196,6 +202,17 @@ class MemoryStore(Store):
         row = self._entities.get((check.machine, check.id))
         version = 0 if row is None else row.version
         return Outcome(version == check.version, version)
+
+    def _expect_new_keys(self, writes: Sequence[Write]) -> None:
+        """Raise StoreError where a key is in the log already, as a unique index would."""
+        rows = [row for write in writes for row in write.log if row.key is not None]
+        keys = Counter((row.machine, row.id, row.key) for row in rows)
+        for key, times in keys.items():
+            if times > 1 or key in self._keys:
+                raise StoreError(
+                    f"cannot write {self.url}: {key[0]} {key[1]!r} has used the key {key[2]!r}; "
+                    "nothing was written"
+                )
 
     def _store(self, write: Write) -> None:
         name = (write.entity.machine, write.entity.id)
