@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -12,6 +12,7 @@ from holdfast.errors import ValidationError
 from holdfast.machine.codec import encode_metadata
 from holdfast.machine.definition import Machine
 from holdfast.record import Request
+from holdfast.stores.contract import Checkpoint
 
 MAX_ID_BYTES = 512
 """The longest id, in UTF-8."""
@@ -97,7 +98,23 @@ def check_time(role: str, time: object) -> datetime:
         raise ValidationError(f"{role}= is a datetime, not {type(time).__name__}")
     if time.tzinfo is None:
         raise ValidationError(f"{role}= has no time zone: {time}; use datetime.now(UTC)")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValidationError(f"{role}= is before year 1 or after 9999 in UTC: {time}") from error
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint; raises ValidationError for a name or a position that cannot be one."""
+    check_text("name of the checkpoint", checkpoint.name, MAX_KEY_BYTES)
+    if not is_count(checkpoint.position):
+        raise ValidationError(f"a checkpoint's position is from 0, not {checkpoint.position!r}")
+    return checkpoint
+
+
+def is_count(number: object) -> bool:
+    """Whether something is a whole number from 0 that every store can hold."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
 
 
 def _checked_metadata(metadata: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
@@ -107,6 +124,6 @@ def _checked_metadata(metadata: Mapping[str, Any] | None) -> tuple[str | None, d
 def _checked_version(version: object) -> int | None:
     if version is None:
         return None
-    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+    if not is_count(version):
         raise ValidationError(f"expected_version is a number from 0, not {version!r}")
-    return version
+    return cast("int", version)

@@ -17,7 +17,15 @@ from holdfast.errors import (
 from holdfast.machine.canonical import format_time
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
-from holdfast.service.call import Call, check_commandless, check_id, check_request, check_time
+from holdfast.service.call import (
+    Call,
+    check_checkpoint,
+    check_commandless,
+    check_id,
+    check_request,
+    check_time,
+    is_count,
+)
 from holdfast.service.decide import (
     Answer,
     decode_transition,
@@ -77,6 +85,8 @@ class Plans(Generic[S, C, D]):
     ) -> Plan[list[Record[S] | Exception]]:
         """Apply many commands."""
         iterator = iter(requests)
+        if checkpoint is not None:
+            check_checkpoint(checkpoint)
         if atomic or checkpoint is not None:
             batch = list(islice(iterator, MAX_BATCH + 1))
             if len(batch) > MAX_BATCH:
@@ -139,7 +149,7 @@ class Plans(Generic[S, C, D]):
     def history(self, id: str, *, after: int, limit: int | None) -> Plan[list[Transition[S, C]]]:
         """Read an entity's transitions, a page at a time."""
         check_id(id)
-        if after < 0 or (limit is not None and limit < 0):
+        if not is_count(after) or not (limit is None or is_count(limit)):
             raise QueryError("history takes after= and limit= from 0")
         found: list[Transition[S, C]] = []
         while limit is None or len(found) < limit:
@@ -155,6 +165,8 @@ class Plans(Generic[S, C, D]):
         """Read an entity as it was."""
         if (version is None) == (time is None):
             raise QueryError("at() takes either version= or time=")
+        if version is not None and not is_count(version):
+            raise QueryError(f"a version is a number from 0, not {version!r}")
         name = self.machine.name
         check_id(id)
         text = None if time is None else format_time(check_time("time", time))
@@ -179,8 +191,10 @@ class Plans(Generic[S, C, D]):
     ) -> Plan[Page[S]]:
         """Read a page of live entities."""
         states = self._state_names(state)
-        if not 1 <= limit <= MAX_PAGE:
+        if not is_count(limit) or not 1 <= limit <= MAX_PAGE:
             raise QueryError(f"limit is from 1 to {MAX_PAGE:,}, not {limit}")
+        if after:
+            check_id(after)
         name = self.machine.name
 
         def query(store: Store) -> Any:
