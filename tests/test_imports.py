@@ -43,6 +43,7 @@ CLOSED = {"holdfast.cli", "holdfast.testing", "holdfast.web"}
 DRIVERS = {
     "click": {"holdfast.cli", "holdfast.examples"},
     "msgspec": {"holdfast"},
+    "pytest": {"holdfast.testing"},
     "rich": {"holdfast.cli", "holdfast.examples"},
     "sqlite3": {"holdfast.stores", "holdfast.testing"},
     "typing_extensions": {"holdfast"},

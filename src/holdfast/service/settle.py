@@ -102,7 +102,7 @@ def settle(
                 yield Notify(before_commit, answers)
             asked = Commit(
                 writes,
-                atomic=len(writes) > 1,
+                atomic=len(writes) > 1 or checkpoint is not None,
                 checkpoint=checkpoint,
                 timeout_seconds=attempts.left_seconds,
             )

@@ -1,0 +1,122 @@
+"""What the parts of the conformance suite share: the store under test, and services on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pytest
+
+from holdfast.record import Context
+from holdfast.service.retry import Retry
+from holdfast.service.service import Service
+from holdfast.stores.contract import Clock, EntityRow, Key, LogRow, Outcome, Store, Write
+from holdfast.testing.clock import ManualClock
+from holdfast.testing.consistency import all_transitions, faults
+from holdfast.testing.sample import (
+    Add,
+    Close,
+    Closed,
+    Create,
+    Interrupt,
+    Open,
+    Remove,
+    sample,
+    undisturbed,
+)
+from holdfast.testing.writes import MACHINE
+
+SampleService = Service[Open | Closed, Create | Add | Close | Remove, Interrupt]
+ONE_ATTEMPT = Retry(attempts=1)
+
+
+class Opener(Protocol):
+    """Opens the store under test: the same one at every call within a test."""
+
+    def __call__(self, *, clock: Clock | None = None) -> Store:
+        """Return a store that the caller closes; `clock` overrides its time."""
+        ...
+
+
+class Suite:
+    """The fixtures of the suite; a store's own tests give the fixture `open`."""
+
+    forgets = ""
+    """Why a store opened anew does not find what was written; empty where it does."""
+
+    @pytest.fixture
+    def open(self) -> Opener:
+        """Return what opens the store under test."""
+        raise NotImplementedError(
+            "define a fixture `open` that returns a function (clock=) → Store"
+        )
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        """Return the clock of the store under test."""
+        return ManualClock()
+
+    @pytest.fixture
+    def store(self, open: Opener, clock: ManualClock) -> Iterator[Store]:
+        """Give the store under test; what it holds in the end must agree with itself."""
+        with open(clock=clock) as store:
+            yield store
+            assert faults(store) == []
+
+    @pytest.fixture
+    def service(self, store: Store) -> SampleService:
+        """Return a service of the sample machine on the store."""
+        return service_on(store)
+
+
+def service_on(
+    store: Store, interrupt: Interrupt = undisturbed, *, attempts: int = 10
+) -> SampleService:
+    """Return a service of the sample machine; `interrupt` is called before each decision."""
+    return Service(sample, store, deps=interrupt, retry=Retry(attempts=attempts))
+
+
+def first_time(act: Callable[[], object]) -> Interrupt:
+    """Return an interruption that acts before the first decision only."""
+    pending = [act]
+
+    def interrupt(context: Context) -> None:
+        if pending:
+            pending.pop()()
+
+    return interrupt
+
+
+def commit_one(store: Store, write: Write) -> Outcome:
+    """Commit a single write."""
+    [outcome] = store.commit([write])
+    return outcome
+
+
+def stored(store: Store, write: Write) -> EntityRow:
+    """Commit a single write, which must be applied, and return the entity's row."""
+    assert commit_one(store, write) == Outcome(True, write.entity.version)
+    return row_of(store, write.entity.id, write.entity.machine)
+
+
+def row_of(store: Store, id: str, machine: str = MACHINE) -> EntityRow:
+    """Return an entity's row, which must be there."""
+    row = find_row(store, id, machine)
+    assert row is not None, f"{machine} {id!r} has no row"
+    return row
+
+
+def find_row(store: Store, id: str, machine: str = MACHINE) -> EntityRow | None:
+    """Return an entity's row as loaded."""
+    [loaded] = store.load([Key(machine, id)])
+    return loaded.entity
+
+
+def versions(store: Store, id: str, machine: str = MACHINE) -> list[int]:
+    """Return the versions of an entity that the log holds."""
+    return [row.version for row in history(store, id, machine)]
+
+
+def history(store: Store, id: str, machine: str = MACHINE) -> list[LogRow]:
+    """Return an entity's whole history."""
+    return all_transitions(store, machine, id)

@@ -1,0 +1,57 @@
+"""Every store passes the one conformance suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast import open_store
+from holdfast.stores.contract import Clock, Store
+from holdfast.testing import StoreConformance
+from holdfast.testing.conformance import Opener
+
+
+def opener(url: str) -> Opener:
+    """Return what opens the store that a URL names."""
+
+    def open(*, clock: Clock | None = None) -> Store:
+        return open_store(url, clock=clock)
+
+    return open
+
+
+class TestMemory(StoreConformance):
+    forgets = "memory:// lives as long as its object"
+
+    @pytest.fixture
+    def open(self) -> Opener:
+        return opener("memory://")
+
+
+class TestSqliteInMemory(StoreConformance):
+    forgets = "sqlite:///:memory: lives as long as its object"
+
+    @pytest.fixture
+    def open(self) -> Opener:
+        return opener("sqlite:///:memory:")
+
+
+class TestSqliteFile(StoreConformance):
+    @pytest.fixture
+    def open(self, tmp_path: Path) -> Opener:
+        return opener(f"sqlite:///{tmp_path / 'store.db'}")
+
+
+class TestSqliteFileNormal(StoreConformance):
+    @pytest.fixture
+    def open(self, tmp_path: Path) -> Opener:
+        return opener(f"sqlite:///{tmp_path / 'store.db'}?synchronous=NORMAL")
+
+
+def test_no_part_of_the_suite_hides_another() -> None:
+    """Each name of a test stands once, so that all of them run."""
+    names = [
+        name for part in StoreConformance.__mro__ for name in vars(part) if name.startswith("test_")
+    ]
+    assert len(names) == len(set(names)) > 100
