@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from types import FunctionType, NoneType, UnionType
-from typing import Annotated, Any, Never, NoReturn, Union, cast, get_args, get_origin
+from types import CellType, FunctionType, NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Never,
+    NoReturn,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -97,25 +107,24 @@ def location_of(function: Callable[..., Any]) -> str:
 def resolve_fields(cls: type, namespace: Mapping[str, Any], seen: set[type]) -> None:
     """Evaluate the field annotations of a class defined inside a function, which its codec cannot.
 
-    Only names found in `namespace`, the module or the class are needed; raises NameError.
+    Its bases and the classes of its fields follow. Only names found in `namespace`, the module or
+    the class are needed; raises NameError.
     """
-    if cls in seen:
+    if cls in seen or "<locals>" not in cls.__qualname__:
         return
     seen.add(cls)
-    scope = vars(sys.modules[cls.__module__])
-    for name, annotation in list(cls.__annotations__.items()):
-        value = annotation
-        if isinstance(annotation, str):
-            value = eval(annotation, scope, {**namespace, **vars(cls)})  # noqa: S307
-            cls.__annotations__[name] = value
-        for part in _classes_in(value):
-            resolve_fields(part, namespace, seen)
+    nested = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
+    hints = get_type_hints(cls, localns={**namespace, **nested}, include_extras=True)
+    own = cls.__annotations__
+    own.update({name: hints[name] for name in own})
+    for part in (*cls.__bases__, *(part for hint in own.values() for part in _classes_in(hint))):
+        resolve_fields(part, namespace, seen)
 
 
 def _classes_in(annotation: Any) -> list[type]:
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return [annotation]
-    return [cls for part in get_args(annotation) for cls in _classes_in(part)]
+    parts = (annotation, get_origin(annotation))
+    found = [part for part in parts if isinstance(part, type)]
+    return found + [cls for part in get_args(annotation) for cls in _classes_in(part)]
 
 
 def _unwrapped(function: Callable[..., Any]) -> FunctionType:
@@ -138,6 +147,8 @@ def _parameters(function: FunctionType, location: str) -> tuple[str, ...]:
     missing = [name for name in ("state", "command") if name not in names]
     if missing:
         raise DefinitionError(f"{location}: the parameter {missing[0]!r} is missing")
+    if code.co_posonlyargcount:
+        raise DefinitionError(f"{location}: parameters are passed by name; leave out the '/'")
     return names
 
 
@@ -153,15 +164,16 @@ def _evaluate(annotation: Any, function: FunctionType, namespace: Mapping[str, A
     if not isinstance(annotation, str):
         return annotation
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    closure = {name: _contents(cell) for name, cell in cells}
+    closure = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
     return eval(annotation, function.__globals__, {**namespace, **closure})  # noqa: S307
 
 
-def _contents(cell: Any) -> Any:
+def _is_filled(cell: CellType) -> bool:
+    """Tell whether a name of the enclosing function has a value yet."""
     try:
-        return cell.cell_contents
-    except ValueError:  # a name of the enclosing function that has no value yet
-        return None
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
 
 
 def adapt(signature: Signature) -> Callable[..., Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from types import NoneType
+from types import FrameType, NoneType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from typing_extensions import TypeVar as TypeVarWithDefault
 
 from holdfast.errors import DefinitionError, InvalidTransitionError, ValidationError
 from holdfast.machine.annotations import (
@@ -25,14 +27,10 @@ from holdfast.record import Context
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
-    from typing_extensions import TypeVar as TypeVarWithDefault
-
-    D = TypeVarWithDefault("D", default=None)
-else:
-    D = TypeVar("D")
 
 S = TypeVar("S")
 C = TypeVar("C")
+D = TypeVarWithDefault("D", default=None)
 S0 = TypeVar("S0")
 C0 = TypeVar("C0")
 H = TypeVar("H", bound=Callable[..., object])
@@ -40,6 +38,7 @@ H = TypeVar("H", bound=Callable[..., object])
 _Entry = tuple[Callable[..., Any], int, frozenset[type]]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+_MAX_TAG = 200
 
 
 class Machine(Generic[S, C, D]):
@@ -231,6 +230,8 @@ class Machine(Generic[S, C, D]):
             return self.step(state, command, deps, context)
         self.expect_command(command)
         self.expect_state(state)
+        if (type(state), type(command)) in self._table:  # another thread was compiling
+            return self.step(state, command, deps, context)
         raise InvalidTransitionError(
             self.name,
             None if state is None else tag_of(type(state)),
@@ -260,8 +261,21 @@ def _entry(signature: Signature) -> _Entry:
 
 
 def _caller_names() -> Mapping[str, Any]:
-    """Return the local names where the calling method was called: annotations may use them."""
-    return sys._getframe(2).f_locals  # pyright: ignore[reportPrivateUsage]
+    """Return the local names where the calling method was called: annotations may use them.
+
+    Those of the functions around that place, where they still run, are among them.
+    """
+    frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    assert frame is not None
+    inner = frame.f_code
+    names = dict(frame.f_locals)
+    while frame := frame.f_back:
+        outer = frame.f_code
+        if inner.co_qualname.startswith(f"{outer.co_qualname}.<locals>.") and (
+            inner.co_filename == outer.co_filename
+        ):
+            names = {**frame.f_locals, **names}
+    return names
 
 
 def _members(machine: str, role: str, union: Any, base: type) -> tuple[type, ...]:
@@ -291,8 +305,13 @@ def _expect_plain_value(machine: str, cls: type) -> None:
             f"{machine}: {cls.__name__} changes how its base class is stored; leave frozen, eq, "
             "array_like and tag_field as they are"
         )
-    if not isinstance(config.tag, str):
-        raise DefinitionError(f"{machine}: the tag of {cls.__name__} is not text")
+    if not (
+        isinstance(config.tag, str) and config.tag.isprintable() and 0 < len(config.tag) <= _MAX_TAG
+    ):
+        raise DefinitionError(
+            f"{machine}: {cls.__name__} cannot be stored as {config.tag!r}; a tag has from 1 to "
+            f"{_MAX_TAG} printable characters"
+        )
 
 
 def _resolve_local(members: tuple[type, ...], namespace: Mapping[str, Any]) -> None:
