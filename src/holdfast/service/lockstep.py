@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from holdfast.errors import StoreError
 from holdfast.service.requests import Ask, Clock, Commit, Load, Plan, Sleep
-from holdfast.stores.contract import MAX_BATCH
+from holdfast.stores.contract import MAX_BATCH, CommitUncertainError
 
 T = TypeVar("T")
+
+_CLOCK_STEP_SECONDS = 1e-6  # sums of floats may miss the moment by a little
 
 
 def together(plans: Sequence[Plan[T]]) -> Plan[list[T | Exception]]:
@@ -17,23 +20,54 @@ def together(plans: Sequence[Plan[T]]) -> Plan[list[T | Exception]]:
     Answers with what each returned or raised, in order. A plan that sleeps keeps only itself
     waiting.
     """
-    lanes = [_Lane(plan) for plan in plans]
-    for lane in lanes:
-        lane.send(None)
-    running = [lane for lane in lanes if not lane.done]
-    while running:
-        yield from _load([lane for lane in running if isinstance(lane.ask, Load)])
-        yield from _commit([lane for lane in running if lane.shares_its_commit])
-        for lane in running:
-            if lane.ask is not None and not lane.waits_for_others:
-                yield from _share([lane], [None], lane.ask)
-        running = [lane for lane in running if not lane.done]
-        if running and all(isinstance(lane.ask, Sleep) for lane in running):
-            yield from _sleep_until_the_first_wakes(running)
+    lockstep = Lockstep()
+    lanes = [lockstep.add(plan) for plan in plans]
+    while lockstep.lanes:
+        yield from lockstep.round()
+        if lockstep.lanes and lockstep.wakes_at is not None:
+            now: float = yield Clock()
+            yield Sleep(max(0.0, lockstep.wakes_at - now))
     return [lane.result for lane in lanes]
 
 
-class _Lane:
+class Lockstep:
+    """Plans on their way together; more may be added between two rounds."""
+
+    def __init__(self) -> None:
+        self.lanes: list[Lane] = []
+
+    def add(self, plan: Plan[Any]) -> Lane:
+        """Take a plan in, and return the lane it goes in."""
+        lane = Lane(plan)
+        lane.send(None)
+        self.lanes.append(lane)
+        return lane
+
+    def round(self) -> Plan[list[Lane]]:
+        """Answer what every lane that is awake asks for; return the lanes that came to an end."""
+        yield from _wake([lane for lane in self.lanes if isinstance(lane.ask, Sleep)])
+        yield from _load([lane for lane in self.lanes if isinstance(lane.ask, Load)])
+        yield from _commit([lane for lane in self.lanes if lane.shares_its_commit])
+        for lane in self.lanes:
+            if lane.ask is not None and not lane.waits_for_others:
+                yield from _share([lane], [None], lane.ask)
+        ended = [lane for lane in self.lanes if lane.done]
+        if ended:
+            self.lanes = [lane for lane in self.lanes if not lane.done]
+        return ended
+
+    @property
+    def wakes_at(self) -> float | None:
+        """When the first lane wakes, in monotonic seconds; None while one is awake."""
+        first: float | None = None
+        for lane in self.lanes:
+            if lane.wakes_at is None:
+                return None
+            first = lane.wakes_at if first is None else min(first, lane.wakes_at)
+        return first
+
+
+class Lane:
     """A plan on its way: what it asks for, then what it came to."""
 
     def __init__(self, plan: Plan[Any]) -> None:
@@ -44,6 +78,8 @@ class _Lane:
         self.result: Any = None
 
     def send(self, answer: Any) -> None:
+        """Send the plan what it asked for."""
+        self.wakes_at = None
         try:
             self.ask = self.plan.send(answer)
         except StopIteration as stop:
@@ -52,6 +88,7 @@ class _Lane:
             self._end(error)
 
     def throw(self, raised: BaseException) -> None:
+        """Raise an error where the plan asked."""
         try:
             self.ask = self.plan.throw(raised)
         except StopIteration as stop:
@@ -75,7 +112,20 @@ class _Lane:
         self.result = result
 
 
-def _load(lanes: list[_Lane]) -> Plan[None]:
+def _wake(lanes: list[Lane]) -> Plan[None]:
+    """Note when lanes that have just gone to sleep wake, and wake those whose time has come."""
+    if not lanes:
+        return
+    now: float = yield Clock()
+    for lane in lanes:
+        assert isinstance(lane.ask, Sleep)
+        if lane.wakes_at is None:
+            lane.wakes_at = now + lane.ask.seconds
+        if lane.wakes_at <= now + _CLOCK_STEP_SECONDS:
+            lane.send(None)
+
+
+def _load(lanes: list[Lane]) -> Plan[None]:
     """Answer the lanes that load with as few loads as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Load)]
     for part in _cut([len(ask.keys) for ask in asks]):
@@ -83,7 +133,7 @@ def _load(lanes: list[_Lane]) -> Plan[None]:
         yield from _share(lanes[part], [len(ask.keys) for ask in asks[part]], merged)
 
 
-def _commit(lanes: list[_Lane]) -> Plan[None]:
+def _commit(lanes: list[Lane]) -> Plan[None]:
     """Answer the lanes that commit with as few commits as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Commit)]
     for part in _cut([len(ask.writes) for ask in asks]):
@@ -105,16 +155,16 @@ def _cut(sizes: list[int]) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def _share(lanes: list[_Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[None]:
-    """Ask once and give each lane its part of the answer, all of it where it has no size.
-
-    An error goes to all of them.
-    """
+def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[None]:
+    """Ask once and give each lane its part of the answer, all of it where it has no size."""
     try:
         answer = yield asked
-    except Exception as error:  # noqa: BLE001 (raised inside every plan that asked)
-        for lane in lanes:
-            lane.throw(error)
+    except Exception as error:  # noqa: BLE001 (raised inside the plans that asked)
+        if len(lanes) > 1 and _may_be_one_lanes_fault(error):
+            yield from _one_by_one(lanes)
+        else:
+            for lane in lanes:
+                lane.throw(error)
         return
     start = 0
     for lane, size in zip(lanes, sizes, strict=True):
@@ -125,17 +175,26 @@ def _share(lanes: list[_Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[
             start += size
 
 
-def _sleep_until_the_first_wakes(lanes: list[_Lane]) -> Plan[None]:
-    now: float = yield Clock()
-    asleep: list[tuple[float, _Lane]] = []
+def _may_be_one_lanes_fault(error: Exception) -> bool:
+    return isinstance(error, StoreError) and not isinstance(error, CommitUncertainError)
+
+
+def _one_by_one(lanes: list[Lane]) -> Plan[None]:
+    """Ask for each lane alone, so that one bad request fails alone.
+
+    The second that fails shows that the store itself does, and the rest are not asked any more.
+    """
+    failed = 0
     for lane in lanes:
-        if isinstance(lane.ask, Sleep):
-            if lane.wakes_at is None:
-                lane.wakes_at = now + lane.ask.seconds
-            asleep.append((lane.wakes_at, lane))
-    first = min(wakes_at for wakes_at, _ in asleep)
-    yield Sleep(max(0.0, first - now))
-    for wakes_at, lane in asleep:
-        if wakes_at <= first:
-            lane.wakes_at = None
-            lane.send(None)
+        assert lane.ask is not None
+        try:
+            answer = yield lane.ask
+        except StoreError as error:
+            failed += 1
+            lane.throw(error)
+            if failed == 2:
+                for other in lanes[lanes.index(lane) + 1 :]:
+                    other.throw(error)
+                return
+        else:
+            lane.send(answer)
