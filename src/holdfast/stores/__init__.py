@@ -25,27 +25,40 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     opened before the first use. `clock` overrides the store's time, for tests. Raises StoreError
     for a URL that names no store.
     """
-    from urllib.parse import parse_qsl, unquote, urlsplit
+    from urllib.parse import parse_qsl
 
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme == "memory" and not parts.netloc and not parts.path and not options:
+    scheme, _, rest = url.partition("://")
+    encoded_path, _, query = rest.partition("?")
+    path = _decoded(encoded_path)
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if scheme == "memory" and not encoded_path and not options:
         from holdfast.stores.memory import MemoryStore
 
         return MemoryStore(clock=clock or utc_now)
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
+    if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
         from holdfast.stores.sqlite import SYNCHRONOUS, SqliteStore
 
         synchronous = SYNCHRONOUS.get(options.pop("synchronous", "FULL").upper())
         busy_timeout = options.pop("busy_timeout_seconds", "5")
         if synchronous is not None and _is_duration(busy_timeout) and not options:
             return SqliteStore(
-                unquote(parts.path[1:]),
+                path[1:],
                 synchronous=synchronous,
                 busy_timeout_seconds=float(busy_timeout),
                 clock=clock or utc_now,
             )
     raise StoreError(f"{url!r} names no store; write {_FORMS}")
+
+
+def _decoded(path: str) -> str:
+    """Return a path without its percent signs; empty for one that no file can have."""
+    from urllib.parse import unquote
+
+    try:
+        decoded = unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return ""
+    return "" if "\0" in decoded else decoded
 
 
 def _is_duration(text: str) -> bool:

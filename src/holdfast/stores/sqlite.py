@@ -10,8 +10,9 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from holdfast.errors import StoreError
@@ -127,8 +128,9 @@ class SqliteStore(Store):
         def find(connection: sqlite3.Connection) -> Applied | None:
             name = "transition_at_time" if version is None else "transition_at_version"
             parameters = {"machine": machine, "id": id, "version": version, "time": time}
-            row = connection.execute(_QUERIES[name].text, parameters).fetchone()
-            return row and _with_origin(connection, LogRow._make(row))
+            with _one_moment(connection):
+                row = connection.execute(_QUERIES[name].text, parameters).fetchone()
+                return row and _with_origin(connection, LogRow._make(row))
 
         return self._read(find)
 
@@ -144,12 +146,17 @@ class SqliteStore(Store):
         page = {"machine": machine, "after": after, "limit": limit}
         if state_types is None:
             return [EntityRow._make(row) for row in self._fetch("find", **page)]
-        rows = [
-            EntityRow._make(row)
-            for state_type in state_types
-            for row in self._fetch("find_in_state", state_type=state_type, **page)
-        ]
-        return sorted(rows, key=lambda row: row.id)[:limit]
+
+        def find(connection: sqlite3.Connection) -> list[EntityRow]:
+            query = _QUERIES["find_in_state"].text
+            with _one_moment(connection):
+                return [
+                    EntityRow._make(row)
+                    for state_type in state_types
+                    for row in connection.execute(query, {**page, "state_type": state_type})
+                ]
+
+        return sorted(self._read(find), key=lambda row: row.id)[:limit]
 
     def count(self, machine: str) -> dict[str, int]:
         """See `Store.count`."""
@@ -298,11 +305,12 @@ class SqliteStore(Store):
             connection = self._open_writer()
             if timeout_seconds is None:
                 return self._transact(connection, apply)
-            connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+            _wait_for_others(connection, patience)
             try:
                 return self._transact(connection, apply)
             finally:
-                connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_seconds * 1000:.0f}")
+                if connection is self._writer:  # else it failed, and is closed
+                    _wait_for_others(connection, self._busy_timeout_seconds)
         finally:
             self._lock.release()
 
@@ -325,14 +333,17 @@ class SqliteStore(Store):
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back(connection)
-            if _code(error) == "SQLITE_BUSY":
+            # A full disk takes a part of the transaction, and never the end that makes it count.
+            if connection.in_transaction or _code(error) == "SQLITE_FULL":
+                self._roll_back(connection)
                 raise self._store_error("write", error) from error
-            connection.close()
-            self._writer = None
+            self._drop_writer()
             raise CommitUncertainError(
                 f"{self.url} failed while committing: {error}; whether it was stored is not known"
             ) from error
+        except BaseException:
+            self._roll_back(connection)
+            raise
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
@@ -340,8 +351,7 @@ class SqliteStore(Store):
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             # A connection that cannot roll back is beyond use; closing it rolls back.
-            connection.close()
-            self._writer = None
+            self._drop_writer()
 
     def _open_writer(self) -> sqlite3.Connection:
         """Return the writer, opened and migrated; the caller holds the lock."""
@@ -375,8 +385,12 @@ class SqliteStore(Store):
                 isolation_level=None,
                 check_same_thread=False,
             )
+        except sqlite3.Error as error:
+            raise self._store_error("open", error) from error
+        try:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         except sqlite3.Error as error:
+            connection.close()
             raise self._store_error("open", error) from error
         return connection
 
@@ -443,23 +457,16 @@ class SqliteStore(Store):
 
     def _load(self, connection: sqlite3.Connection, keys: Sequence[Key]) -> list[Loaded]:
         now = self._clock().astimezone(UTC)
-        if len(keys) == 1:
-            machine, id, wanted = keys[0]
-            row = connection.execute(_LOAD, (machine, id)).fetchone()
-            entity = None if row is None else EntityRow._make(row)
-            applied = _load_keys(connection, keys[0]) if wanted else {}
-            return [_loaded(entity, now, applied)]
-        wanted_ids = json.dumps([(key.machine, key.id) for key in keys])
-        rows = connection.execute(_QUERIES["load_many"].positional, (wanted_ids,))
-        found = {(row[0], row[1]): EntityRow._make(row) for row in rows.fetchall()}
-        return [
-            _loaded(
-                found.get((key.machine, key.id)),
-                now,
-                _load_keys(connection, key) if key.keys else {},
-            )
-            for key in keys
-        ]
+        if len(keys) == 1 and not keys[0].keys:
+            return [_loaded(connection.execute(_LOAD, keys[0][:2]).fetchone(), now, {})]
+        wanted = json.dumps([(key.machine, key.id) for key in keys])
+        with _one_moment(connection):
+            rows = connection.execute(_QUERIES["load_many"].positional, (wanted,)).fetchall()
+            found = {(row[0], row[1]): row for row in rows}
+            return [
+                _loaded(found.get((key.machine, key.id)), now, _load_keys(connection, key))
+                for key in keys
+            ]
 
     def _store_error(self, doing: str, error: sqlite3.Error) -> StoreError:
         code = _code(error)
@@ -477,6 +484,22 @@ _ADVICE = (
     ("SQLITE_CORRUPT", ", the file is damaged: restore a backup, or salvage it with .recover"),
     ("SQLITE_IOERR", ", the disk failed: check it"),
 )
+
+
+def _wait_for_others(connection: sqlite3.Connection, seconds: float) -> None:
+    """Bound the wait for other processes' writes."""
+    connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Generator[None]:
+    """Have several statements read one state of the database, whoever writes meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _write_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
@@ -531,10 +554,11 @@ def _purge(connection: sqlite3.Connection, write: Write) -> None:
     connection.execute(_QUERIES["end_purge"].text, entity)
 
 
-def _loaded(entity: EntityRow | None, now: Any, applied: dict[str, Applied]) -> Loaded:
-    if entity is not None:
-        now = max(now, parse_time(entity.updated_at))
-    return Loaded(entity, now, applied)
+def _loaded(row: Any, now: datetime, applied: dict[str, Applied]) -> Loaded:
+    if row is None:
+        return Loaded(None, now, applied)
+    entity = EntityRow._make(row)
+    return Loaded(entity, max(now, parse_time(entity.updated_at)), applied)
 
 
 def _load_keys(connection: sqlite3.Connection, key: Key) -> dict[str, Applied]:
