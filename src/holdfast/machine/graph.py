@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import NoneType
 
@@ -9,6 +10,12 @@ from msgspec import Struct
 
 from holdfast.machine.annotations import Signature
 from holdfast.machine.codec import tag_of
+
+_KEYWORD = re.compile(
+    "acc(descr|title)|as|class(def)?|default|direction|end|hide|note|scale|state(diagram)?|style",
+    re.IGNORECASE,
+)
+"""What Mermaid does not take for the name of a state."""
 
 
 class Edge(Struct, frozen=True):
@@ -39,15 +46,16 @@ class Graph(Struct, frozen=True):
     def mermaid(self) -> str:
         """Return the text of a Mermaid state diagram."""
         lines = ["stateDiagram-v2"]
-        lines += [f"    {state}" for state in self.states if state.isidentifier()]
-        lines += [
-            f"    state {_quoted(s)} as {_node(s)}" for s in self.states if not s.isidentifier()
-        ]
+        for state in self.states:
+            node = _node(state)
+            lines.append(
+                f"    {node}" if node == state else f'    state "{_text(state)}" as {node}'
+            )
         arrows: dict[tuple[str | None, str | None], list[str]] = {}
         for edge in self.edges:
             arrows.setdefault((edge.source, edge.target), []).append(edge.command)
         for (source, target), commands in arrows.items():
-            label = ", ".join(dict.fromkeys(commands))
+            label = ", ".join(_text(command) for command in dict.fromkeys(commands))
             lines.append(f"    {_node(source)} --> {_node(target)} : {label}")
         lines += [f"    {_node(state)} --> [*]" for state in self.final]
         return "\n".join(lines) + "\n"
@@ -86,8 +94,10 @@ def _name(cls: type) -> str | None:
 def _node(state: str | None) -> str:
     if state is None:
         return "[*]"
-    return state if state.isidentifier() else "s_" + state.encode().hex()
+    plain = state.isidentifier() and not state.startswith("s_")
+    return state if plain and not _KEYWORD.fullmatch(state) else "s_" + state.encode().hex()
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', "#quot;") + '"'
+def _text(text: str) -> str:
+    """Return text with every character that could mean something to Mermaid as an entity."""
+    return "".join(c if c.isalnum() or c in " _.-" else f"#{ord(c)};" for c in text)
