@@ -168,9 +168,12 @@ def test_a_single_class_is_a_union_of_one() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brings the type statement")
-def test_the_type_statement_names_a_union_before_its_members_exist() -> None:
+def test_the_type_statement_names_a_union_before_its_members_exist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`type OrderState = Pending | Paid` may stand above the classes."""
     module = ModuleType("statement")
+    monkeypatch.setitem(sys.modules, "statement", module)
     exec(
         """
 from holdfast import Command, Machine, State
@@ -184,11 +187,12 @@ machine = Machine("order", state=Ours, command=Pay)
 def pay(state: Ours | None, command: Pay) -> Ours:
     return Paid(previous=state or Pending())
 """,
-        vars(module) | {"__name__": __name__},
         vars(module),
     )
     assert pairs_of(module.machine) == {(s, "Pay") for s in (None, "Pending", "Paid")}
     assert targets_of(module.machine) == {"Pending", "Paid"}
+    state = module.machine.step(None, module.Pay())
+    assert module.machine.state_codec.encode(state)[1] == state
 
 
 @pytest.mark.parametrize("never", [Never, NoReturn])
