@@ -389,6 +389,7 @@ class SqliteStore(Store):
             raise self._store_error("open", error) from error
         try:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA secure_delete = ON")  # a purge leaves nothing in free pages
         except sqlite3.Error as error:
             connection.close()
             raise self._store_error("open", error) from error
