@@ -24,13 +24,18 @@ from holdfast.machine.definition import Machine
 from holdfast.machine.model import Command, Meta, State, field
 from holdfast.machine.transaction import begin
 from holdfast.record import Change, Context, Page, Record, Request, Transition
+from holdfast.service.async_service import AsyncService
+from holdfast.service.async_transaction import AsyncTransaction
 from holdfast.service.retry import CircuitBreaker, Conflict, Retry
 from holdfast.service.service import Service
-from holdfast.service.transaction import Transaction, transact
+from holdfast.service.transact import transact
+from holdfast.service.transaction import Transaction
 from holdfast.stores import open_store
 from holdfast.stores.contract import Checkpoint
 
 __all__ = [
+    "AsyncService",
+    "AsyncTransaction",
     "BatchError",
     "Change",
     "Checkpoint",

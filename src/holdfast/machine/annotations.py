@@ -23,7 +23,8 @@ from holdfast.errors import DefinitionError
 
 _PARAMETERS = ("state", "command", "deps", "context")
 _VAR_ARGUMENTS = 0x04 | 0x08  # CO_VARARGS | CO_VARKEYWORDS
-_COROUTINE = 0x80 | 0x20 | 0x200  # CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+_COROUTINE = 0x80  # CO_COROUTINE
+_GENERATOR = 0x20 | 0x200  # CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class Signature(msgspec.Struct, frozen=True):
     commands: tuple[type, ...]
     targets: tuple[type, ...]
     parameters: tuple[str, ...]
+    is_async: bool = False
 
     @property
     def name(self) -> str:
@@ -53,8 +55,8 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
     location = location_of(function)
     inner = _unwrapped(function)
     parameters = _parameters(inner, location)
-    if inner.__code__.co_flags & _COROUTINE:
-        raise DefinitionError(f"{location}: handlers are plain functions; return the state")
+    if inner.__code__.co_flags & _GENERATOR:
+        raise DefinitionError(f"{location}: handlers do not yield; return the state")
 
     def types_of(name: str) -> tuple[type, ...]:
         if name not in declared:
@@ -76,6 +78,7 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
         types_of("command"),
         types_of("return"),
         parameters,
+        bool(inner.__code__.co_flags & _COROUTINE),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import FrameType, NoneType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
@@ -68,6 +68,8 @@ class Machine(Generic[S, C, D]):
         self.commands = _members(name, "command", command, Command)
         self.deps = deps
         self.handlers: list[Signature] = []
+        self.is_async = False
+        """Whether a handler is a coroutine function; then only `AsyncService` takes the machine."""
         self._handler_of: dict[tuple[type, type], Signature] = {}
         self._table: dict[tuple[type, type], _Entry] = {}
         self._codecs: tuple[Codec[S], Codec[C]] | None = None
@@ -92,6 +94,7 @@ class Machine(Generic[S, C, D]):
             for command in signature.commands:
                 self._add(source, command, signature)
         self.handlers.append(signature)
+        self.is_async = self.is_async or signature.is_async
         return handler
 
     def step(
@@ -116,6 +119,20 @@ class Machine(Generic[S, C, D]):
         else:
             result = handler(state, command, deps, context)
         if type(result) in targets:
+            return cast("S | None", result)
+        raise self._undeclared(state, command, result)
+
+    async def astep(
+        self, state: S | None, command: C, deps: D | None = None, context: Context | None = None
+    ) -> S | None:
+        """Decide as `step` does, and await handlers that are coroutine functions."""
+        self.compile()
+        signature = self._handler_of.get((type(state), type(command)))
+        if signature is None or not signature.is_async:
+            return self.step(state, command, deps, context)
+        given = {"state": state, "command": command, "deps": deps, "context": context}
+        result = await signature.function(**{name: given[name] for name in signature.parameters})
+        if type(result) in signature.targets:
             return cast("S | None", result)
         raise self._undeclared(state, command, result)
 
@@ -241,6 +258,9 @@ class Machine(Generic[S, C, D]):
 
     def _undeclared(self, state: S | None, command: C, result: object) -> DefinitionError:
         signature = self._handler_of[type(state), type(command)]
+        if isinstance(result, Coroutine):
+            result.close()
+            raise DefinitionError(f"{signature.location} {_coroutine_advice(signature)}")
         declared = " | ".join("None" if t is NoneType else t.__name__ for t in signature.targets)
         return DefinitionError(
             f"{signature.location} returned {type(result).__name__}, and its annotation says "
@@ -252,6 +272,12 @@ class Machine(Generic[S, C, D]):
         return ValidationError(
             f"{_describe(value)} is not a {role} of {self.name}; they are {names}", "$"
         )
+
+
+def _coroutine_advice(signature: Signature) -> str:
+    if signature.is_async:
+        return "is a coroutine function; decide with astep, or with AsyncService"
+    return "returned a coroutine; await it in an `async def` handler, and return the state"
 
 
 def _entry(signature: Signature) -> _Entry:

@@ -27,6 +27,7 @@ from holdfast.machine.codec import decode_metadata
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Context, Kind, Record, Transition
 from holdfast.service.call import Call
+from holdfast.service.requests import Decide, Plan
 from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
 
 AnyMachine = Machine[Any, Any, Any]
@@ -48,8 +49,12 @@ class Decision:
 
 
 def decide(
-    machine: AnyMachine, deps: Any, loaded: Loaded, calls: Sequence[Call], tokens: Sequence[str]
-) -> Decision:
+    machine: AnyMachine,
+    deps: Any,
+    loaded: Loaded,
+    calls: Sequence[Call],
+    tokens: Sequence[str],
+) -> Plan[Decision]:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
     try:
         draft = Draft(machine, calls[0].id, loaded)
@@ -58,29 +63,33 @@ def decide(
     answers: list[Answer] = []
     for call, token in zip(calls, tokens, strict=True):
         try:
-            answers.append(draft.answer(call, deps, token))
+            if machine.is_async:
+                answers.append((yield Decide(draft, call, deps, token)))
+            else:
+                answers.append(draft.answer(call, deps, token))
         except Exception as error:  # noqa: BLE001 (it is this command's answer)
             answers.append(error)
     return Decision(answers, draft.write())
 
 
-def preview(
-    machine: AnyMachine, deps: Any, loaded: Loaded, call: Call, token: str
-) -> Change[Any, Any]:
-    """Decide one command and return the change; raises what would refuse it."""
-    draft = Draft(machine, call.id, loaded)
-    before = draft.state
-    draft.answer(call, deps, token)
-    row = draft.log[0]
+def change(machine: AnyMachine, loaded: Loaded, call: Call, decision: Decision) -> Change[Any, Any]:
+    """Return what a decided call would change; raises what refused it."""
+    [answer] = decision.answers
+    if isinstance(answer, Exception):
+        raise answer
+    assert decision.write is not None
+    row = loaded.entity
+    before = None if row is None or row.state is None else decode_state(machine, row)
+    after = None if answer.deleted else answer.state
     return Change(
         machine.name,
         call.id,
-        row.version,
+        answer.version,
         before,
         call.command,
-        draft.state,
+        after,
         call.metadata,
-        parse_time(row.at),
+        answer.updated_at,
     )
 
 
@@ -140,6 +149,18 @@ class Draft:
         context = self.context(call, token)
         try:
             state = self.machine.step(self.state, call.command, deps, context)
+        except InvalidTransitionError as error:
+            raise self.named(error) from None
+        return self.take(call, context, state)
+
+    async def answer_async(self, call: Call, deps: Any, token: str) -> Record[Any]:
+        """Decide as `answer` does, awaiting the handler."""
+        record = self.settled(call, token)
+        if record is not None:
+            return record
+        context = self.context(call, token)
+        try:
+            state = await self.machine.astep(self.state, call.command, deps, context)
         except InvalidTransitionError as error:
             raise self.named(error) from None
         return self.take(call, context, state)

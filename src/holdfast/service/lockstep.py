@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from holdfast.errors import StoreError
-from holdfast.service.requests import Ask, Clock, Commit, Load, Plan, Sleep
+from holdfast.service.requests import Ask, Clock, Commit, Decide, Gather, Load, Plan, Sleep
 from holdfast.stores.contract import MAX_BATCH, CommitUncertainError
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class Lockstep:
         yield from _wake([lane for lane in self.lanes if isinstance(lane.ask, Sleep)])
         yield from _load([lane for lane in self.lanes if isinstance(lane.ask, Load)])
         yield from _commit([lane for lane in self.lanes if lane.shares_its_commit])
+        yield from _decide([lane for lane in self.lanes if isinstance(lane.ask, Decide)])
         for lane in self.lanes:
             if lane.ask is not None and not lane.waits_for_others:
                 yield from _share([lane], [None], lane.ask)
@@ -104,7 +105,7 @@ class Lane:
     @property
     def waits_for_others(self) -> bool:
         """Whether what it asks for is better asked together with others."""
-        return isinstance(self.ask, Load | Sleep) or self.shares_its_commit
+        return isinstance(self.ask, Decide | Load | Sleep) or self.shares_its_commit
 
     def _end(self, result: Any) -> None:
         self.done = True
@@ -125,10 +126,22 @@ def _wake(lanes: list[Lane]) -> Plan[None]:
             lane.send(None)
 
 
+def _decide(lanes: list[Lane]) -> Plan[None]:
+    """Answer the lanes that await handlers; their handlers do not wait for each other."""
+    asks = [lane.ask for lane in lanes if isinstance(lane.ask, Decide)]
+    if not asks:
+        return
+    for lane, answer in zip(lanes, (yield Gather(asks)), strict=True):
+        if isinstance(answer, Exception):
+            lane.throw(answer)
+        else:
+            lane.send(answer)
+
+
 def _load(lanes: list[Lane]) -> Plan[None]:
     """Answer the lanes that load with as few loads as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Load)]
-    for part in _cut([len(ask.keys) for ask in asks]):
+    for part in _cut([ask.keys for ask in asks]):
         merged = Load([key for ask in asks[part] for key in ask.keys])
         yield from _share(lanes[part], [len(ask.keys) for ask in asks[part]], merged)
 
@@ -136,23 +149,28 @@ def _load(lanes: list[Lane]) -> Plan[None]:
 def _commit(lanes: list[Lane]) -> Plan[None]:
     """Answer the lanes that commit with as few commits as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Commit)]
-    for part in _cut([len(ask.writes) for ask in asks]):
+    for part in _cut([ask.entities for ask in asks], distinct=True):
         timeouts = [a.timeout_seconds for a in asks[part] if a.timeout_seconds is not None]
         writes = [write for ask in asks[part] for write in ask.writes]
         merged = Commit(writes, timeout_seconds=min(timeouts, default=None))
         yield from _share(lanes[part], [len(ask.writes) for ask in asks[part]], merged)
 
 
-def _cut(sizes: list[int]) -> Iterator[slice]:
-    """Split requests of these sizes into runs that fit one call of the store."""
+def _cut(wanted: Sequence[Sequence[object]], *, distinct: bool = False) -> Iterator[slice]:
+    """Split requests into runs that fit one call of the store, each thing once where distinct."""
     start = total = 0
-    for place, size in enumerate(sizes):
-        if total + size > MAX_BATCH and place > start:
+    seen: set[object] = set()
+    for place, things in enumerate(wanted):
+        full = total + len(things) > MAX_BATCH or (distinct and not seen.isdisjoint(things))
+        if full and place > start:
             yield slice(start, place)
             start, total = place, 0
-        total += size
-    if start < len(sizes):
-        yield slice(start, len(sizes))
+            seen.clear()
+        total += len(things)
+        if distinct:
+            seen.update(things)
+    if start < len(wanted):
+        yield slice(start, len(wanted))
 
 
 def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[None]:

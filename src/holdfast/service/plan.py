@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from holdfast.errors import (
     BatchError,
+    DefinitionError,
     NotFoundError,
     QueryError,
     RejectedError,
@@ -28,15 +29,15 @@ from holdfast.service.call import (
 )
 from holdfast.service.decide import (
     Answer,
+    change,
     decode_transition,
-    preview,
     record_from,
     record_of,
 )
 from holdfast.service.lockstep import together
 from holdfast.service.requests import Begin, Load, Plan, Read
 from holdfast.service.retry import Retry
-from holdfast.service.settle import Binding, Group, settle
+from holdfast.service.settle import Binding, Group, decided, settle
 from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, EntityRow, Key, Store
 
 S = TypeVar("S")
@@ -50,6 +51,11 @@ class Plans(Generic[S, C, D]):
     """The verbs of a service as plans. What they do is said at `Service`."""
 
     def __init__(self, machine: Machine[S, C, D], deps: D, retry: Retry) -> None:
+        machine.compile()
+        if machine.deps is not None and deps is None:
+            raise DefinitionError(
+                f"{machine.name} takes deps: Service({machine.name}, store, deps=…)"
+            )
         self.machine = machine
         self.binding = Binding(machine, deps, retry)
 
@@ -68,12 +74,17 @@ class Plans(Generic[S, C, D]):
 
         A StopIteration that a handler lets slip would become a RuntimeError in a plan.
         """
+        request = Request(id, command, key, metadata, at, expected_version)
+        call, timeout_seconds = self.checked(request, timeout)
+        group = Group(id, (call,))
+        answers = yield from settle(self.binding, (group,), timeout_seconds=timeout_seconds)
+        return answers[0]
+
+    def checked(self, request: Request[C], timeout: float | None) -> tuple[Call, float | None]:
+        """Return the call and its timeout in seconds; raises ValidationError."""
         if timeout is not None and not timeout > 0:
             raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
-        request = Request(id, command, key, metadata, at, expected_version)
-        group = Group(id, (check_request(self.machine, request),))
-        answers = yield from settle(self.binding, (group,), timeout_seconds=timeout)
-        return answers[0]
+        return check_request(self.machine, request), timeout
 
     def handle_many(
         self,
@@ -119,7 +130,8 @@ class Plans(Generic[S, C, D]):
         call = check_request(self.machine, request)
         _, tokens = yield Begin(1)
         loaded = yield Load([Key(self.machine.name, id)])
-        return preview(self.machine, self.binding.deps, loaded[0], call, tokens[0])
+        [decision] = yield from decided(self.binding, (Group(id, (call,)),), loaded, tokens)
+        return change(self.machine, loaded[0], call, decision)
 
     def purge(self, id: str, metadata: Mapping[str, Any] | None) -> Plan[None]:
         """Erase an entity."""

@@ -76,6 +76,11 @@ class Commit(Ask, frozen=True):
     timeout_seconds: float | None = None
 
     @property
+    def entities(self) -> list[tuple[str, str]]:
+        """Return the machine and id of each entity that is written."""
+        return [(write.entity.machine, write.entity.id) for write in self.writes]
+
+    @property
     def is_whole(self) -> bool:
         """Whether it must be a commit of its own."""
         return self.atomic or bool(self.checks) or self.checkpoint is not None
@@ -99,6 +104,36 @@ class Read(Ask, frozen=True):
     def perform(self, world: World) -> Any:
         """Answer with what the query returns."""
         return self.query(world.store)
+
+
+class Decide(Ask, frozen=True):
+    """What a handler makes of a call, where the handler may have to be awaited."""
+
+    draft: Any
+    call: Any
+    deps: Any
+    token: str
+
+    def perform(self, world: World) -> Any:
+        """Answer with the record that the call leads to."""
+        return self.draft.answer(self.call, self.deps, self.token)
+
+
+class Gather(Ask, frozen=True):
+    """Several decisions that need not wait for each other."""
+
+    decisions: Sequence[Decide]
+
+    def perform(self, world: World) -> Any:
+        """Answer with what each leads to, an exception being an answer too."""
+        return [_outcome(decision, world) for decision in self.decisions]
+
+
+def _outcome(ask: Ask, world: World) -> Any:
+    try:
+        return ask.perform(world)
+    except Exception as error:  # noqa: BLE001 (it is this decision's answer)
+        return error
 
 
 class Clock(Ask, frozen=True):

@@ -20,17 +20,11 @@ class SyncWorld:
         self.store = store
         self.clock = time.monotonic
         self.random = random.random
+        self.tokens = draw_tokens
 
     def sleep(self, seconds: float) -> None:
         """Block this thread."""
         time.sleep(seconds)
-
-    def tokens(self, count: int) -> list[str]:
-        """Draw tokens from the system's randomness."""
-        if count == 1:
-            return [os.urandom(16).hex()]
-        digits = os.urandom(16 * count).hex()
-        return [digits[start : start + 32] for start in range(0, len(digits), 32)]
 
 
 def run(plan: Plan[T], world: World) -> T:
@@ -46,3 +40,11 @@ def run(plan: Plan[T], world: World) -> T:
                 ask = plan.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+
+
+def draw_tokens(count: int) -> list[str]:
+    """Draw tokens of 32 hexadecimal digits from the system's randomness."""
+    if count == 1:
+        return [os.urandom(16).hex()]
+    digits = os.urandom(16 * count).hex()
+    return [digits[start : start + 32] for start in range(0, len(digits), 32)]

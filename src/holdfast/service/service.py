@@ -56,10 +56,10 @@ class Service(Generic[S, C, D]):
         deps: Any = None,
         retry: Retry = DEFAULT_RETRY,
     ) -> None:
-        machine.compile()
-        if machine.deps is not None and deps is None:
+        if machine.is_async:
             raise DefinitionError(
-                f"{machine.name} takes deps: Service({machine.name}, store, deps=…)"
+                f"{machine.name} has handlers that are coroutine functions; bind it with "
+                "AsyncService"
             )
         self.machine: Machine[S, C, D] = machine
         self.store = store
@@ -151,7 +151,7 @@ class Service(Generic[S, C, D]):
 
     def begin(self) -> Transaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
-        return Transaction(self.plans, Stage(self.world))
+        return Transaction(self.plans, Stage(self.store), self.world)
 
     def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""

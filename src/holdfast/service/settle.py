@@ -91,7 +91,7 @@ def settle(
     while True:
         yield from attempts.begin()
         try:
-            decisions = _decide(binding, groups, (yield Load(keys)), tokens)
+            decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
             answers = [answer for decision in decisions for answer in decision.answers]
             writes = [d.write for d in decisions if d.write is not None]
             if _hindered(answers, atomic=atomic, checkpoint=checkpoint):
@@ -116,6 +116,20 @@ def settle(
             attempts.release()
         if failure is not None:
             return [failure for _ in answers]
+
+
+def decided(
+    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
+) -> Plan[list[Decision]]:
+    """Decide the calls of every group on its entity as loaded."""
+    decisions = []
+    start = 0
+    for group, entity in zip(groups, loaded, strict=True):
+        own = tokens[start : start + len(group.calls)]
+        decision = yield from decide(binding.machine, binding.deps, entity, group.calls, own)
+        decisions.append(decision)
+        start += len(group.calls)
+    return decisions
 
 
 def commit(binding: Binding, asked: Commit) -> Plan[list[Outcome]]:
@@ -159,18 +173,6 @@ def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConfli
 def _key(binding: Binding, group: Group) -> Key:
     keys = [call.key for call in group.calls if call.key is not None]
     return Key(binding.machine.name, group.id, tuple(dict.fromkeys(keys)))
-
-
-def _decide(
-    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
-) -> list[Decision]:
-    decisions = []
-    start = 0
-    for group, entity in zip(groups, loaded, strict=True):
-        own = tokens[start : start + len(group.calls)]
-        decisions.append(decide(binding.machine, binding.deps, entity, group.calls, own))
-        start += len(group.calls)
-    return decisions
 
 
 def _hindered(answers: Sequence[Answer], *, atomic: bool, checkpoint: Checkpoint | None) -> bool:

@@ -6,24 +6,23 @@ at the version it saw when the commit happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from holdfast.errors import (
     NotFoundError,
     TransactionClosedError,
     ValidationError,
-    VersionConflictError,
 )
 from holdfast.record import Record, Request
-from holdfast.service.call import Call, check_commandless, check_id, check_request
+from holdfast.service.call import check_commandless, check_id, check_request
 from holdfast.service.decide import Draft
 from holdfast.service.plan import Plans
-from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, World
+from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World
 from holdfast.service.runner import run
 from holdfast.service.settle import commit, first_conflict
-from holdfast.stores.contract import MAX_BATCH, Check, Key
+from holdfast.stores.contract import MAX_BATCH, Check, Key, Store
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,7 +34,6 @@ S = TypeVar("S")
 C = TypeVar("C")
 S2 = TypeVar("S2")
 C2 = TypeVar("C2")
-T = TypeVar("T")
 
 
 class Transaction(Generic[S, C]):
@@ -44,9 +42,10 @@ class Transaction(Generic[S, C]):
     As a context manager it commits when the block ends, and abandons all where it raises.
     """
 
-    def __init__(self, plans: Plans[S, C, Any], stage: Stage) -> None:
+    def __init__(self, plans: Plans[S, C, Any], stage: Stage, world: World) -> None:
         self._plans = plans
         self._stage = stage
+        self._world = world
 
     def __enter__(self) -> Self:
         """Return the transaction itself."""
@@ -80,8 +79,7 @@ class Transaction(Generic[S, C]):
         but conflicts that only the commit can find; what was staged before stays staged.
         """
         request = Request(id, command, key, metadata, at, expected_version)
-        call = check_request(self._plans.machine, request)
-        return self._stage.run(self._stage.prepare(self._plans, call))
+        return run(self._stage.prepare(self._plans, request), self._world)
 
     def prepare_only(
         self, id: str, state: S, *, metadata: Mapping[str, Any] | None = None
@@ -91,30 +89,22 @@ class Transaction(Generic[S, C]):
         For repairs and imports: the business rules are passed over on purpose. The state itself
         is validated. Raises ValidationError.
         """
-        self._plans.machine.expect_state(state)
-        if state is None:
-            raise ValidationError("prepare_only stages a state; to delete, prepare a command", "$")
-        call = check_commandless(id, metadata)
-        return self._stage.run(self._stage.prepare_only(self._plans, call, state))
+        return run(self._stage.prepare_only(self._plans, id, state, metadata), self._world)
 
     def read(self, id: str) -> Record[S]:
         """Return an entity as staged so far; the commit demands that nobody else changed it.
 
         Raises NotFoundError, and then the commit demands that it still does not exist.
         """
-        return self._stage.run(self._stage.read(self._plans, check_id(id)))
+        return run(self._stage.read(self._plans, id), self._world)
 
     def join(self, service: Service[S2, C2, Any]) -> Transaction[S2, C2]:
         """Return this transaction for the entities of another service on the same store.
 
         Raises ValidationError where the stores differ.
         """
-        if service.store is not self._stage.world.store:
-            raise ValidationError(
-                f"a transaction has one store; {service.machine.name} is on another, "
-                f"{service.store.url}"
-            )
-        return Transaction(service.plans, self._stage)
+        self._stage.join(service)
+        return Transaction(service.plans, self._stage, self._world)
 
     def commit(self) -> list[Record[Any]]:
         """Write all that was staged, and return what each command led to, in order.
@@ -123,7 +113,7 @@ class Transaction(Generic[S, C]):
         TransactionClosedError the second time; nothing is written then, but for
         OutcomeUnknownError. The transaction is over in any case.
         """
-        return self._stage.run(self._stage.commit(self._plans))
+        return run(self._stage.commit(self._plans), self._world)
 
     def abandon(self) -> None:
         """End the transaction without writing anything."""
@@ -133,31 +123,44 @@ class Transaction(Generic[S, C]):
 class Stage:
     """What a transaction has touched, for all the services that take part. Its verbs are plans."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.closed = False
         self.drafts: dict[tuple[str, str], Draft] = {}
         self.records: list[Record[Any]] = []
 
-    def run(self, plan: Plan[T]) -> T:
-        """Run one of the plans; raises TransactionClosedError where the transaction is over."""
+    def expect_open(self) -> None:
+        """Raise TransactionClosedError where the transaction is over."""
         if self.closed:
-            plan.close()
             raise TransactionClosedError("the transaction is over; begin a new one")
-        return run(plan, self.world)
 
-    def prepare(self, plans: Plans[Any, Any, Any], call: Call) -> Plan[Record[Any]]:
+    def join(self, service: Bound) -> None:
+        """Raise ValidationError for a service on another store."""
+        if service.store is not self.store:
+            raise ValidationError(
+                f"a transaction has one store; {service.plans.machine.name} is on another, "
+                f"{service.store.url}"
+            )
+
+    def prepare(self, plans: Plans[Any, Any, Any], request: Request[Any]) -> Plan[Record[Any]]:
         """Decide and stage a command."""
+        self.expect_open()
+        call = check_request(plans.machine, request)
         draft = yield from self._draft(plans, call.id, call.key)
         _, tokens = yield Begin(1)
-        record = draft.answer(call, plans.binding.deps, tokens[0])
+        record: Record[Any] = yield Decide(draft, call, plans.binding.deps, tokens[0])
         self.records.append(record)
         return record
 
     def prepare_only(
-        self, plans: Plans[Any, Any, Any], call: Call, state: Any
+        self, plans: Plans[Any, Any, Any], id: str, state: Any, metadata: Mapping[str, Any] | None
     ) -> Plan[Record[Any]]:
         """Stage a state."""
+        self.expect_open()
+        plans.machine.expect_state(state)
+        if state is None:
+            raise ValidationError("prepare_only stages a state; to delete, prepare a command", "$")
+        call = check_commandless(id, metadata)
         draft = yield from self._draft(plans, call.id, None)
         _, tokens = yield Begin(1)
         record = draft.stage(call, state, tokens[0])
@@ -166,13 +169,15 @@ class Stage:
 
     def read(self, plans: Plans[Any, Any, Any], id: str) -> Plan[Record[Any]]:
         """Read an entity as staged so far."""
-        draft = yield from self._draft(plans, id, None)
+        self.expect_open()
+        draft = yield from self._draft(plans, check_id(id), None)
         if draft.state is None:
             raise NotFoundError(plans.machine.name, id)
         return draft.record()
 
     def commit(self, plans: Plans[Any, Any, Any]) -> Plan[list[Record[Any]]]:
         """Write what was staged, and check what was only read."""
+        self.expect_open()
         self.closed = True
         found = [(draft, draft.write()) for draft in self.drafts.values()]
         writes = [write for _, write in found if write is not None]
@@ -202,39 +207,18 @@ class Stage:
         return draft
 
 
-def transact(service: Service[S, C, Any], work: Callable[[Transaction[S, C]], T]) -> T:
-    """Run `work` in a transaction and commit it; on a conflict run it again in a fresh one.
+class Bound(Protocol):
+    """A service, as far as a transaction needs to know it."""
 
-    Limits and waits are those of the service's `Retry`, so `work` may run several times: let it
-    decide, not act. Returns what `work` returns. Raises what it raises, RetriesExhaustedError,
-    CircuitOpenError and StoreError.
-    """
+    @property
+    def plans(self) -> Plans[Any, Any, Any]:
+        """What it does."""
+        ...
 
-    def attempt(_: object) -> T:
-        with service.begin() as transaction:
-            return work(transaction)
-
-    return run(_transact(service.plans, attempt), service.world)
-
-
-def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], T]) -> Plan[T]:
-    started, _ = yield Begin(0)
-    attempts = plans.binding.attempts("", started)
-    while True:
-        yield from attempts.begin()
-        try:
-            try:
-                result: T = yield Notify(attempt, None)
-            except VersionConflictError as conflict:
-                attempts.id = conflict.id
-                failure = yield from attempts.failed(conflict)
-                if failure is not None:
-                    raise failure from None
-            else:
-                attempts.succeeded()
-                return result
-        finally:
-            attempts.release()
+    @property
+    def store(self) -> Store:
+        """Where it does it."""
+        ...
 
 
 def _check(draft: Draft) -> Check:

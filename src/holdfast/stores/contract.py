@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from weakref import WeakSet
 
 from holdfast.errors import StoreError
 
@@ -134,6 +135,14 @@ class Checkpoint(NamedTuple):
     position: int
 
 
+class Drainable(Protocol):
+    """A user of a store that may have accepted work for it."""
+
+    async def drain(self) -> None:
+        """Wait until that work is finished."""
+        ...
+
+
 class Store(ABC):
     """Where records and the log live. Safe for threads; opened at first use.
 
@@ -141,6 +150,30 @@ class Store(ABC):
     """
 
     url: str
+
+    def __init__(self) -> None:
+        self._users: WeakSet[Drainable] = WeakSet()
+
+    def before_close(self, user: Drainable) -> None:
+        """Have `async with` let a user of the store finish what it accepted before it closes."""
+        self._users.add(user)
+
+    async def __aenter__(self) -> Self:
+        """Return the store itself; nothing is opened yet."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store, once what was accepted is finished."""
+        import asyncio
+
+        for user in list(self._users):
+            await user.drain()
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         """Return the store itself; nothing is opened yet."""

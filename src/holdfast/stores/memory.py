@@ -34,6 +34,7 @@ class MemoryStore(Store):
     url = "memory://"
 
     def __init__(self, *, clock: Clock) -> None:
+        super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
         self._entities: dict[tuple[str, str], EntityRow] = {}

@@ -67,6 +67,7 @@ class SqliteStore(Store):
         busy_timeout_seconds: float = 5.0,
         clock: Clock,
     ) -> None:
+        super().__init__()
         self.url = f"sqlite:///{path}"
         self._path = path
         self._in_memory = path == ":memory:"
