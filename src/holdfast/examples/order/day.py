@@ -45,7 +45,7 @@ MOST_RETRIES = 3
 """How often an order is tried again during the day; what is left is for the evening."""
 _BATCH = 200
 _PAGE = 50
-_TICK_SECONDS = 0.1
+_TICK_SECONDS = 0.05
 
 
 class Progress(NamedTuple):
