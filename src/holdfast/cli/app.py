@@ -1,0 +1,94 @@
+"""The group of all verbs: loads the one that is called, and ends every error in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from holdfast.cli.exits import MEANINGS, Exit, Failure, failure_of
+from holdfast.cli.text import visible
+
+VERBS = {
+    "run": ("run:run", "Apply a stream of commands from a file."),
+    "list": ("records:list_entities", "List the entities of a machine."),
+    "show": ("records:show", "Show an entity."),
+    "history": ("records:history", "Show the transitions of an entity."),
+    "graph": ("machines:graph", "Draw a machine as a Mermaid diagram."),
+    "check": ("machines:check", "Look for what a machine leaves out."),
+    "verify": ("verification:verify", "Look for what was changed behind a store's back."),
+    "demo": ("demo:demo", "Watch a day of orders, with an outage and a recovery."),
+}
+"""Each verb: the module of this package and the function in it, and what `--help` says of it."""
+
+
+class App(click.Group):
+    """A group whose verbs are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the verbs, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, function = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"holdfast.cli.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code.value), text) for code, text in MEANINGS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the verb; an error becomes one line on the standard error and an exit code."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:
+            _forget_output()
+            ctx.exit(Exit.PIPE_CLOSED)
+        except KeyboardInterrupt as error:
+            _end(ctx, Failure("interrupted", Exit.INTERRUPTED), error)
+        except Exception as error:  # noqa: BLE001 (told to the user, with an exit code)
+            _end(ctx, failure_of(error), error)
+        return result
+
+
+def _end(ctx: click.Context, failure: Failure, error: BaseException) -> NoReturn:
+    if ctx.params["traceback"]:
+        traceback.print_exception(error)
+    click.echo(f"Error: {visible(failure.message)}", err=True)
+    ctx.exit(failure.code)
+
+
+def _forget_output() -> None:
+    """Send what is left to nowhere, so that the interpreter's last flush does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.command(cls=App, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+@click.version_option(package_name="holdfast", message="%(prog)s %(version)s")
+def app(**options: object) -> None:
+    """Durable, typed state machines: apply commands, look at entities, verify the store.
+
+    TARGET names a Service, or a function without parameters that returns one, as
+    module:attribute. Modules are looked for in the current folder first.
+
+    Tables are for terminals: in a pipe the output is JSON, one object a line. --json and --table
+    choose by hand. Every verb has a --help of its own.
+    """

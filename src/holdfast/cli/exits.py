@@ -1,0 +1,87 @@
+"""The exit codes: what each means, and which error leads to which."""
+
+from __future__ import annotations
+
+import traceback
+from enum import IntEnum
+from pathlib import Path
+
+from holdfast.errors import (
+    DecodeError,
+    DefinitionError,
+    HoldfastError,
+    NotFoundError,
+    QueryError,
+    RejectedError,
+    StoreError,
+)
+
+
+class Exit(IntEnum):
+    """What the process ends with."""
+
+    DONE = 0
+    FOUND = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    STORE = 4
+    FAILED = 5
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+MEANINGS = {
+    Exit.DONE: "Done.",
+    Exit.FOUND: "Done, and there is something to look at: rejected lines, findings.",
+    Exit.USAGE: "Not begun: a wrong option or argument, a TARGET that cannot be used.",
+    Exit.NOT_FOUND: "There is no such entity.",
+    Exit.STORE: "The store could not do it, or holds what this code cannot read.",
+    Exit.FAILED: "Stopped: a handler or another part failed, or conflicts did not end.",
+    Exit.INTERRUPTED: "Interrupted with Ctrl-C.",
+    Exit.PIPE_CLOSED: "Nobody reads the output any more.",
+}
+"""The table of the help and of the documentation."""
+
+_CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [
+    ((NotFoundError,), Exit.NOT_FOUND),
+    ((StoreError, DecodeError), Exit.STORE),
+    ((DefinitionError, QueryError, RejectedError), Exit.USAGE),
+]
+
+
+class Failure(Exception):  # noqa: N818 (what went wrong is in its message)
+    """The end of a verb that did not do what it was asked: a line for the user, an exit code."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code = code
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return how an error is shown and what the process ends with."""
+    if isinstance(error, Failure):
+        return error
+    for kinds, code in _CODES:
+        if isinstance(error, kinds):
+            return Failure(str(error), code)
+    return Failure(describe(error), Exit.FAILED)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line: ours by its message, others with their type and place."""
+    if isinstance(error, HoldfastError):
+        return str(error)
+    text = str(error).strip()
+    name = type(error).__name__ + (f": {text}" if text else "")
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:
+        return name
+    here = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
+    frame = (here or frames)[-1]
+    return f"{name} (at {_short(frame.filename)}:{frame.lineno} in {frame.name})"
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,135 @@
+"""Finds what a TARGET names: a service, a machine or a store, in the user's own modules."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from holdfast.cli.exits import Exit, Failure, describe, failure_of
+from holdfast.errors import HoldfastError
+from holdfast.machine.definition import Machine
+from holdfast.service.service import Service
+from holdfast.stores import open_store
+from holdfast.stores.contract import Store
+
+AnyService = Service[Any, Any, Any]
+AnyMachine = Machine[Any, Any, Any]
+
+
+@contextmanager
+def open_service(target: str, *, existing: bool = True) -> Generator[AnyService]:
+    """Yield the service that a target names, and close its store afterwards.
+
+    With `existing` a store whose file does not exist is an error, so that a look from the wrong
+    folder makes no empty one.
+    """
+    found = _find(target, Service)
+    with found.store as store:
+        if existing:
+            _expect_file(store)
+        yield found
+
+
+@contextmanager
+def open_target_store(target: str) -> Generator[Store]:
+    """Yield the store that a URL names, or that of the service that a target names."""
+    if "://" not in target:
+        with open_service(target) as service:
+            yield service.store
+        return
+    with open_store(target) as store:
+        if store.url in ("memory://", "sqlite:///:memory:"):
+            raise Failure(f"{store.url} is empty: it lives in the process that uses it", Exit.USAGE)
+        _expect_file(store)
+        yield store
+
+
+def find_machine(target: str) -> AnyMachine:
+    """Return the machine that a target names, or that of the service it names."""
+    found = _find(target, Service, Machine)
+    return found if isinstance(found, Machine) else found.machine
+
+
+def _find(target: str, *kinds: type) -> Any:
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise _unusable(target, "write it as module:attribute, like shop:orders")
+    if module_name.endswith(".py") or "/" in module_name:
+        name = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise _unusable(target, f"it takes a module, not a file; try {name}:{path}")
+    found = _import(target, module_name)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise _unusable(target, f"it has no {name}{_suggestions(found, kinds)}")
+        found = getattr(found, name)
+    wanted = " or a ".join(kind.__name__ for kind in kinds)
+    if not isinstance(found, kinds) and callable(found) and not isinstance(found, type):
+        found = _call(target, found)
+        if not isinstance(found, kinds):
+            raise _unusable(target, f"it returned a {type(found).__name__}, not a {wanted}")
+    if not isinstance(found, kinds):
+        described = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise _unusable(target, f"it is a {described}, not a {wanted}")
+    return found
+
+
+def _import(target: str, name: str) -> Any:
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise _unusable(
+                target, f"there is no module {error.name} in {folder}, nor an installed one"
+            ) from error
+        raise _failed(f"importing {name} failed", error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(f"importing {name} failed", error) from error
+
+
+def _call(target: str, function: Any) -> Any:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise _unusable(
+            target, f"a function that is a TARGET takes no arguments: {error}"
+        ) from error
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        raise _failed(f"calling {target} failed", error) from error
+
+
+def _failed(what: str, error: BaseException) -> Failure:
+    if isinstance(error, HoldfastError):
+        return failure_of(error)
+    return Failure(f"{what}: {describe(error)}", Exit.USAGE)
+
+
+def _unusable(target: str, reason: str) -> Failure:
+    return Failure(f"TARGET {target!r} cannot be used: {reason}", Exit.USAGE)
+
+
+def _suggestions(module: Any, kinds: tuple[type, ...]) -> str:
+    names = [
+        name for name, value in getattr(module, "__dict__", {}).items() if isinstance(value, kinds)
+    ]
+    return f", and it has {', '.join(names[:5])}" if names else ""
+
+
+def _expect_file(store: Store) -> None:
+    """Refuse a file that opening would make."""
+    kind, _, path = store.url.partition(":///")
+    if kind == "sqlite" and path != ":memory:" and not Path(path).exists():
+        raise Failure(
+            f"{store.url} does not exist; check the path, or the folder it is relative to "
+            f"({Path.cwd()})",
+            Exit.STORE,
+        )
