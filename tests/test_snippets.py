@@ -60,7 +60,7 @@ def names_of_file(name: str, text: str) -> dict[str, object]:
 def run_commands(text: str) -> None:
     """Run the commands that call `holdfast`, and compare what they print where that is shown."""
     for command, shown in COMMAND.findall(text):
-        if re.search(r"(^|\| *)holdfast\b", command):
+        if re.search(r"(^|\| *)(python -m )?holdfast\b", command):
             done = subprocess.run(command, check=False, shell=True, capture_output=True, text=True)
             printed = done.stdout + done.stderr
             assert shown or done.returncode == 0, f"$ {command}\n{printed}"
