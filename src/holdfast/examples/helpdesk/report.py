@@ -65,9 +65,11 @@ def report(tickets: Tickets) -> Report:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a report: tables on a terminal, columns without lines in a pipe."""
-    console.print(_state_table(report, console))
-    console.print(_longest_table(report, console))
+    """Print a report: tables with bars on a terminal, bare columns in a pipe."""
+    for table in (_state_table(report, console), _longest_table(report, console)):
+        console.print(table)
+        if not console.is_terminal:
+            console.print()
     seconds = report.written_in.total_seconds()
     rate = f": {report.transitions / seconds:,.0f} a second" if seconds else ""
     console.print(
@@ -120,10 +122,10 @@ def _state_table(report: Report, console: Console) -> Table:
     table = _table("Tickets by state", console)
     table.add_column("state")
     table.add_column("tickets", justify="right")
-    table.add_column("")
     most = max(report.states.values(), default=0)
     for state, count in report.states.items():
-        table.add_row(state, f"{count:,}", "█" * round(40 * count / most) or "▏")
+        bar = ["█" * round(40 * count / most) or "▏"] if console.is_terminal else []
+        table.add_row(state, f"{count:,}", *bar)
     return table
 
 
@@ -139,7 +141,7 @@ def _longest_table(report: Report, console: Console) -> Table:
             str(lifecycle.transitions),
             f"{lifecycle.lasted / timedelta(days=1):.1f}",
             str(lifecycle.reopened),
-            " → ".join(_runs(lifecycle.states)),
+            " > ".join(_runs(lifecycle.states)),
         )
     return table
 
@@ -155,16 +157,26 @@ def main() -> int:
     parser = ArgumentParser(description="Report what became of the tickets in a store.")
     parser.add_argument("url", help="the store, such as sqlite:///tickets.db")
     url = parser.parse_args().url
-    console = Console()
-    if not console.is_terminal:
-        console.width = 500
     try:
         with open_store(url) as store:
-            show(report(Service(ticket, store)), console)
+            found = report(Service(ticket, store))
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    console = Console()
+    if console.is_terminal:
+        show(found, console)
+    else:
+        sys.stdout.write(_plain(found))
     return 0
+
+
+def _plain(report: Report) -> str:
+    """Return the report as lines of whatever length, without blanks at their ends."""
+    console = Console(width=1_000, force_terminal=False)
+    with console.capture() as capture:
+        show(report, console)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 if __name__ == "__main__":
