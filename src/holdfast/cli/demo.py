@@ -34,7 +34,9 @@ MOST_NAMED = 5
     "--orders", "count", type=click.IntRange(1, 99_999), default=3_000, show_default=True,
     help="How many orders to place.",
 )  # fmt: skip
-@click.option("--seed", default=1, show_default=True, help="Draws the orders and the outage.")
+@click.option(
+    "--seed", default=1, show_default=True, help="Draws the orders; how workers meet differs."
+)
 @click.option(
     "--path", type=click.Path(path_type=Path), help="Keep the store in this file; it must be new."
 )
