@@ -144,8 +144,8 @@ def test_an_anomaly_is_resolved_once() -> None:
         live(TakeInCharge("ann"), CreateAnomaly(), ResolveAnomaly(), ResolveAnomaly())
 
 
-def test_the_developers_verdict_is_noted_whatever_the_ticket_waits_for() -> None:
-    """The last verdict is kept; the ticket stays where it is."""
+def test_the_developers_verdict_is_noted_and_moves_nothing() -> None:
+    """The last verdict is kept, in repair, before an upgrade and after the resolution."""
     reported: list[TicketCommand] = [TakeInCharge("ann"), CreateAnomaly()]
     verdict = JudgeAnomaly("DUPLICATE")
     facts = Facts(open_anomalies=1, verdict="DUPLICATE")

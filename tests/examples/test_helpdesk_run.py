@@ -325,7 +325,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(
     """Started anew after each SIGKILL, it applies every line once and rejects every line once."""
     killed = Run(tmp_path, log.stream)
     for kill in range(5):
-        kill_at(killed, len(log.lines) * (1 + 3 * kill) // 20, delay_seconds=0.01 * kill)
+        kill_at(killed, len(log.lines) * (1 + 2 * kill) // 20, delay_seconds=0.01 * kill)
     killed.finish()
     assert killed.content() == run.content()
     assert killed.rejected() == run.rejected()
