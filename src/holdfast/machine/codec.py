@@ -195,8 +195,9 @@ def _in_utc(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     if isinstance(value, set | frozenset):
-        return {_in_utc(item) for item in value}
-    return value
+        return frozenset(map(_in_utc, value))
+    parts = [_in_utc(part) for _, part in parts_of(value)]
+    return (type(value), *parts) if parts else value
 
 
 def _children(value: Any, copy: Any) -> list[tuple[str, Any, Any]]:
