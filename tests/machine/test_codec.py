@@ -41,11 +41,20 @@ class Rank(IntEnum):
 
 class Line(msgspec.Struct, frozen=True):
     price: Annotated[int, Meta(gt=0)]
+
+
+class TimedLine(msgspec.Struct, frozen=True):
+    price: int
     at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Address:
+    street: str
+
+
+@dataclass(frozen=True)
+class TimedAddress:
     street: str
     since: datetime | None = None
 
@@ -75,8 +84,8 @@ class Times(State):
     maybe: datetime | None = None
     either: int | datetime = 0
     nested: list[tuple[datetime, ...]] = field(default_factory=list)
-    lines: dict[str, Line] = field(default_factory=dict)
-    address: Address | None = None
+    lines: dict[str, TimedLine] = field(default_factory=dict)
+    address: TimedAddress | None = None
     renamed: Renamed | None = None
     row: Row | None = None
 
@@ -114,6 +123,9 @@ class Keyed(State):
     by_color: dict[Color, str] = field(default_factory=dict)
     by_day: dict[date, str] = field(default_factory=dict)
     by_id: dict[UUID, str] = field(default_factory=dict)
+
+
+class Gathered(State):
     colors: frozenset[Color] = frozenset()
     ranks: frozenset[Rank] = frozenset()
     lines: frozenset[Line] = frozenset()
@@ -243,8 +255,8 @@ def test_times_are_found_wherever_they_stand() -> None:
         maybe=noon,
         either=noon,
         nested=[(noon,), ()],
-        lines={"a": Line(price=1, at=noon)},
-        address=Address("High St", noon),
+        lines={"a": TimedLine(price=1, at=noon)},
+        address=TimedAddress("High St", noon),
         renamed=Renamed("Ada", noon),
         row=Row(1, noon),
     )
@@ -275,8 +287,8 @@ NAIVE = NOON.replace(tzinfo=None)
         (Times(by_time={NAIVE: 1}), "$.by_time"),
         (Times(some=frozenset([NAIVE])), "$.some[...]"),
         (Times(nested=[(), (NOON, NAIVE)]), "$.nested[1][1]"),
-        (Times(lines={"a": Line(price=1, at=NAIVE)}), "$.lines.a.at"),
-        (Times(address=Address("High St", NAIVE)), "$.address.since"),
+        (Times(lines={"a": TimedLine(price=1, at=NAIVE)}), "$.lines.a.at"),
+        (Times(address=TimedAddress("High St", NAIVE)), "$.address.since"),
     ],
 )
 def test_a_time_without_a_zone_is_refused_with_its_path(value: State, path: str) -> None:
@@ -315,8 +327,8 @@ def test_a_time_that_utc_cannot_tell_is_refused_with_its_path(at: datetime) -> N
         (Rich(maybe=5e-324), "maybe", 5e-324),
         (Rich(number=10**400), "number", 10**400),
         (Rich(number=-(2**63) - 1), "number", -(2**63) - 1),
-        (Rich(line=Line(price=3)), "line", {"price": 3, "at": None}),
-        (Rich(address=Address("a")), "address", {"street": "a", "since": None}),
+        (Rich(line=Line(price=3)), "line", {"price": 3}),
+        (Rich(address=Address("a")), "address", {"street": "a"}),
         (Rich(point=Point(1, 2)), "point", [1, 2]),
         (Rich(anything={"a": [1, None, "x"]}), "anything", {"a": [1, None, "x"]}),
         (Rich(text="é\U0001f600\t"), "text", "é\U0001f600\t"),
@@ -341,20 +353,20 @@ def test_a_field_of_each_type_is_stored_as(value: State, name: str, expected: ob
             {"2023-02-01": "b", "2024-02-01": "a"},
         ),
         (Keyed(by_id={UUID(int=1): ""}), "by_id", {str(UUID(int=1)): ""}),
-        (Keyed(colors=frozenset(Color)), "colors", ["blue", "red"]),
-        (Keyed(ranks=frozenset(Rank)), "ranks", [2, 10]),
+        (Gathered(colors=frozenset(Color)), "colors", ["blue", "red"]),
+        (Gathered(ranks=frozenset(Rank)), "ranks", [2, 10]),
         (
-            Keyed(lines=frozenset([Line(price=2), Line(price=1)])),
+            Gathered(lines=frozenset([Line(price=2), Line(price=1)])),
             "lines",
-            [{"price": 1, "at": None}, {"price": 2, "at": None}],
+            [{"price": 1}, {"price": 2}],
         ),
-        (Keyed(pairs=frozenset([(2, "a"), (1, "b")])), "pairs", [[1, "b"], [2, "a"]]),
+        (Gathered(pairs=frozenset([(2, "a"), (1, "b")])), "pairs", [[1, "b"], [2, "a"]]),
         (
-            Keyed(groups=frozenset([frozenset("ba"), frozenset("c"), frozenset()])),
+            Gathered(groups=frozenset([frozenset("ba"), frozenset("c"), frozenset()])),
             "groups",
             [["a", "b"], ["c"], []],
         ),
-        (Keyed(mixed=frozenset([2, "a", None, 1])), "mixed", ["a", 1, 2, None]),
+        (Gathered(mixed=frozenset([2, "a", None, 1])), "mixed", ["a", 1, 2, None]),
     ],
 )
 def test_sets_and_keys_are_sorted(value: State, name: str, expected: object) -> None:
@@ -383,13 +395,13 @@ def test_times_in_a_set_are_sorted_in_time() -> None:
         (Rich(names={"\0": "a"}), "$.names"),
         (Rich(address=Address("\0")), "$.address.street"),
         (Rich(anything={"a": [{"b": "\0"}]}), "$.anything.a[0].b"),
-        (Times(address=Address("\0")), "$.address.street"),
+        (Times(address=TimedAddress("\0")), "$.address.street"),
         (Rich(text="a\ud800"), "$.text"),
         (Rich(listed=["a", "\udfff"]), "$.listed[1]"),
         (Rich(names={"a": "\ud800"}), "$.names.a"),
         (Rich(names={"\ud800": "a"}), "$.names"),
         (Rich(address=Address("\ud800")), "$.address.street"),
-        (Times(address=Address("\ud800")), "$.address.street"),
+        (Times(address=TimedAddress("\ud800")), "$.address.street"),
     ],
 )
 def test_nul_and_lone_surrogates_are_refused_with_their_path(value: State, path: str) -> None:
@@ -447,7 +459,7 @@ def test_an_integer_in_a_field_of_floats_is_stored_if_nothing_is_lost() -> None:
         (Rich(line=Line(price=0)), "$.line.price"),
         (Rich(lines=[Line(price=1), Line(price=-1)]), "$.lines[1].price"),
         (Rich(anything=(1, 2)), "$.anything"),
-        (Rich(anything={1: 2}), "$.anything.1"),
+        (Rich(anything={1: 2}), "$.anything"),
         (Rich(anything=NOON), "$.anything"),
         (Rich(anything=[object()]), "$.anything[0]"),
         (Rich(number=10**5000), "$.number"),

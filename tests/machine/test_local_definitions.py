@@ -124,11 +124,12 @@ def test_a_handler_of_an_inner_function_finds_the_names_of_the_outer_ones() -> N
             note: str = "inner"
 
         machine: Machine[Any, Any] = Machine("box", state=Shadowed, command=Make)
+        made = Shadowed()
 
         def inner() -> None:
             @machine.on
             def make(state: None, command: Make) -> Shadowed:
-                return Shadowed()
+                return made
 
         inner()
         return machine
