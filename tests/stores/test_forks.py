@@ -1,14 +1,12 @@
 """Forking: a child and its parent go on with one store's file, and neither disturbs the other.
 
-Each scene is a process of its own, which runs this file: forking the process that runs the tests
-would copy its threads' locks.
+Each scene is a process of its own: forking the one that runs the tests would copy its threads'
+locks.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -17,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.stores.scenes import play
 
 from holdfast import Service, StoreError, open_store
 from holdfast.stores.contract import Key, Store
@@ -177,20 +176,6 @@ def scene_a_store_in_memory(url: str) -> None:
         assert count(store, "parent") == 2
 
 
-def play(scene: Callable[[str], None], argument: str) -> None:
-    """Run a scene in a process of its own; what fails there fails here."""
-    command = [sys.executable, "-W", "error", "-W", "ignore:This process", __file__]
-    done = subprocess.run(
-        [*command, scene.__name__, argument],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-
-
 @pytest.mark.parametrize(
     "scene",
     [
@@ -203,14 +188,10 @@ def test_a_forked_process_uses_the_file_as_its_parent_does(
     scene: Callable[[str], None], tmp_path: Path
 ) -> None:
     """Nothing that either of them was told is stored gets lost, whoever ends first."""
-    play(scene, str(tmp_path / "fork.db"))
+    play(scene, tmp_path / "fork.db")
 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///:memory:"])
 def test_what_is_in_memory_stays_with_the_parent(url: str) -> None:
     """A child is told so, instead of writing to a copy that nobody sees."""
     play(scene_a_store_in_memory, url)
-
-
-if __name__ == "__main__":
-    globals()[sys.argv[1]](sys.argv[2])
