@@ -34,6 +34,7 @@ from holdfast.stores.contract import (
     seal,
 )
 from holdfast.stores.fork import follow_forks
+from holdfast.stores.group import GroupCommit
 from holdfast.stores.sql import Migration, load_migrations, load_queries
 
 Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
@@ -80,6 +81,7 @@ class SqliteStore(Store):
         self._reading: set[int] = set()  # threads that read on a connection of their own
         self._forking: int | None = None  # the thread that holds the lock for a fork
         self._unusable: str | None = None
+        self._group = GroupCommit(self._write_together)
         follow_forks(self)
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
@@ -96,6 +98,8 @@ class SqliteStore(Store):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`."""
+        if not (atomic or checks or checkpoint or timeout_seconds):
+            return self._group.commit(writes)
         recorded_at = format_time(self._clock())
         sealed = [seal(write, recorded_at) for write in writes]
 
@@ -115,6 +119,16 @@ class SqliteStore(Store):
             return outcomes
 
         return self._write(apply, timeout_seconds)
+
+    def _write_together(self, submissions: Sequence[Sequence[Write]]) -> list[list[Outcome]]:
+        """Write what several threads want written in one transaction."""
+        recorded_at = format_time(self._clock())
+        sealed = [[seal(write, recorded_at) for write in writes] for writes in submissions]
+
+        def apply(connection: sqlite3.Connection) -> list[list[Outcome]]:
+            return [_write_entities(connection, writes) for writes in sealed]
+
+        return self._write(apply, None)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -224,6 +238,7 @@ class SqliteStore(Store):
                 "process; fork before threads use it"
             )
         self._lock = threading.Lock()
+        self._group = GroupCommit(self._write_together)
         self._forking = None
         self._writer = None
         self._readers = []
