@@ -80,7 +80,7 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@click.command(cls=App, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("holdfast", cls=App, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.version_option(package_name="holdfast", message="%(prog)s %(version)s")
 def app(**options: object) -> None:

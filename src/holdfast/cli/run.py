@@ -125,36 +125,40 @@ class Run:
                 tell(self.done, f", {self.rejects.counts.total():,} rejected")
 
     def _apply(self, batch: Batch) -> None:
-        requests: list[Request[Any]] = []
-        lines: list[Line] = []
-        broken: list[Reject] = []
-        for line in batch.lines:
-            request = self._parse(line)
-            if isinstance(request, Reject):
-                broken.append(request)
-            else:
-                requests.append(request)
-                lines.append(line)
+        parsed = [(line, self._parse(line)) for line in batch.lines]
+        broken = [request for _, request in parsed if isinstance(request, Reject)]
+        sound = [(line, request) for line, request in parsed if isinstance(request, Request)]
         applied = 0
 
         def keep(answers: list[Record[Any] | Exception]) -> None:
             nonlocal applied
-            refused = [
-                reject(self.stream.mark, line, request.id, answer)
-                for line, request, answer in zip(lines, requests, answers, strict=True)
-                if isinstance(answer, Exception)
-            ]
+            refused = self._refused(sound, answers)
             self.rejects.write(sorted(broken + refused, key=lambda entry: entry.line))
             applied = self._count_new([a for a in answers if isinstance(a, Record)])
 
-        checkpoint = Checkpoint(self.reader, batch.last)
         try:
-            answers = self.service.handle_many(requests, checkpoint=checkpoint, before_commit=keep)
+            answers = self.service.handle_many(
+                [request for _, request in sound],
+                checkpoint=Checkpoint(self.reader, batch.last),
+                before_commit=keep,
+            )
         except BatchError as error:
-            raise self._stopped(batch, lines, error) from min(error.failures.items())[1]
+            place, cause = min(error.failures.items())
+            raise self._stopped(batch, sound[place][0], cause) from cause
         self.rejects.accept()
         self.applied += applied
         self.already_applied += sum(isinstance(a, Record) for a in answers) - applied
+
+    def _refused(
+        self, sound: list[tuple[Line, Request[Any]]], answers: list[Record[Any] | Exception]
+    ) -> list[Reject]:
+        refused = []
+        for (line, request), answer in zip(sound, answers, strict=True):
+            if isinstance(answer, Exception):
+                refused.append(reject(self.stream.mark, line, request.id, answer))
+                # Through its frames the error holds the batch, and itself: nobody frees that soon.
+                answer.__traceback__ = answer.__context__ = None
+        return refused
 
     def _parse(self, line: Line) -> Request[Any] | Reject:
         id = None
@@ -180,10 +184,9 @@ class Run:
                 new += 1
         return new
 
-    def _stopped(self, batch: Batch, lines: list[Line], error: BatchError) -> Failure:
-        place, cause = min(error.failures.items())
+    def _stopped(self, batch: Batch, line: Line, cause: Exception) -> Failure:
         return Failure(
-            f"line {lines[place].number:,}: {describe(cause)}; nothing of lines {batch.first:,} "
+            f"line {line.number:,}: {describe(cause)}; nothing of lines {batch.first:,} "
             f"to {batch.last:,} was applied; {self._standing()}",
             _code(cause),
         )

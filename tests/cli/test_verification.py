@@ -1,0 +1,149 @@
+"""The verb `verify` and its anchor file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Cli, request, spawn, write_stream
+
+URL = "sqlite:///shop.db"
+
+
+@pytest.fixture
+def filled(shop: Path, cli: Cli) -> None:
+    """Three orders placed."""
+    lines = [request(f"o-{n}", "Place", total=n) for n in range(3)]
+    assert cli("run", "shop:orders", write_stream(shop / "fill.ndjson", lines)).code == 0
+
+
+def edit(*statements: str) -> None:
+    connection = sqlite3.connect("shop.db", isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize("target", [URL, "shop:orders"])
+def test_a_sound_store_is_told_to_be_so(cli: Cli, filled: None, target: str) -> None:
+    """By its URL, or by a service on it."""
+    done = cli("verify", target, "--table")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (
+        "sqlite:///shop.db  sound\n"
+        "transitions        3\n"
+        "entities           3\n"
+        "findings           0\n"
+    )
+
+
+def test_the_report_is_one_json_line_in_a_pipe(cli: Cli, filled: None) -> None:
+    """Programs get all of it."""
+    [report] = cli("verify", URL).lines
+    assert (report["sound"], report["transitions"], report["found"]) == (True, 3, 0)
+
+
+def test_findings_are_listed_and_told_by_the_exit_code(cli: Cli, filled: None) -> None:
+    """Which entity, which version, where in the log, what is wrong."""
+    edit("""UPDATE entity SET state = '{"$type":"Pending","total":9}' WHERE id = 'o-1'""")
+    done = cli("verify", URL, "--table", columns=120)
+    assert done.code == 1
+    assert "sqlite:///shop.db  NOT SOUND\n" in done.out
+    assert done.out.splitlines()[-1].rstrip() == (
+        "order o-1         1              the entity's state is not what the log leads to"
+    )
+    [report] = cli("verify", URL).lines
+    assert report["findings"] == [
+        {
+            "problem": "the entity's state is not what the log leads to",
+            "machine": "order",
+            "id": "o-1",
+            "version": 1,
+            "position": None,
+        }
+    ]
+
+
+def test_more_findings_than_are_listed_are_counted(cli: Cli, shop: Path) -> None:
+    """The list ends, the count does not."""
+    lines = [request(f"o-{n}", "Place", total=n) for n in range(130)]
+    cli("run", "shop:orders", write_stream(shop / "fill.ndjson", lines))
+    edit("UPDATE entity SET state = '{}'")
+    done = cli("verify", URL, "--table")
+    assert "findings           130\n" in done.out
+    assert done.out.endswith("and 30 more\n")
+
+
+def test_an_anchor_is_made_then_moved_on(cli: Cli, shop: Path, filled: None) -> None:
+    """The first time there is none, and that is said."""
+    first = cli("verify", URL, "--anchor", "anchor.json", "--table")
+    assert "anchor             anchor.json was not there; it now holds position 3\n" in first.out
+    assert json.loads(Path("anchor.json").read_text())["count"] == 3
+    lines = [request("more", "Place", total=1)]
+    cli("run", "shop:orders", write_stream(shop / "more.ndjson", lines))
+    second = cli("verify", URL, "--anchor", "anchor.json", "--table")
+    assert "anchor             anchor.json moved from position 3 to 4\n" in second.out
+    assert sorted(path.name for path in shop.glob("*anchor*")) == ["anchor.json"]
+
+
+def test_an_anchor_finds_what_was_cut_off_and_stays_as_it_was(
+    cli: Cli, shop: Path, filled: None
+) -> None:
+    """A store that was put back to an earlier day is sound in itself only."""
+    cli("verify", URL, "--anchor", "anchor.json")
+    kept = Path("anchor.json").read_bytes()
+    edit(
+        "DROP TRIGGER transition_is_not_deleted",
+        "DELETE FROM transition WHERE id = 'o-2'",
+        "DELETE FROM entity WHERE id = 'o-2'",
+    )
+    assert cli("verify", URL).code == 0
+    done = cli("verify", URL, "--anchor", "anchor.json", "--table", columns=200)
+    assert done.code == 1
+    assert "anchor             anchor.json stays as it was\n" in done.out
+    assert "the log ends at position 2; the anchor saw it reach 3" in done.out
+    assert Path("anchor.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"position": "x"}', "\udcff"])
+def test_a_file_that_is_no_anchor_is_not_overwritten(cli: Cli, filled: None, content: str) -> None:
+    """Whatever it was, it stays."""
+    Path("notes.txt").write_bytes(content.encode(errors="surrogateescape"))
+    done = cli("verify", URL, "--anchor", "notes.txt")
+    assert (done.code, done.out) == (2, "")
+    assert "notes.txt holds no anchor" in done.err
+    assert Path("notes.txt").read_bytes() == content.encode(errors="surrogateescape")
+
+
+def test_an_anchor_that_cannot_be_written_is_said(cli: Cli, filled: None) -> None:
+    """The result is not claimed to be kept."""
+    done = cli("verify", URL, "--anchor", "missing/anchor.json")
+    assert done.code == 5
+    assert "the store is sound, but the anchor cannot be written to missing/anchor.json" in done.err
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("sqlite:///typo.db", 4, "sqlite:///typo.db does not exist"),
+        ("memory://", 2, "memory:// is empty"),
+        ("sqlite:///:memory:", 2, "sqlite:///:memory: is empty"),
+        ("sqlight:///shop.db", 4, "'sqlight:///shop.db' names no store"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused(
+    cli: Cli, shop: Path, target: str, code: int, said: str
+) -> None:
+    """Nothing is verified, and nothing is made."""
+    done = cli("verify", target)
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+    assert not (shop / "typo.db").exists()
+
+
+def test_the_command_is_safe_to_run_from_a_script(shop: Path, cli: Cli, filled: None) -> None:
+    """As installed, in a process of its own."""
+    done = spawn(shop, "verify", URL, "--anchor", "anchor.json")
+    assert (done.code, done.err) == (0, "")
