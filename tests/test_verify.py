@@ -296,7 +296,7 @@ def test_a_history_that_contradicts_itself_is_found_though_its_digests_fit(
         ("created_at = '2001-01-01T00:00:00.000000Z'", "created_at"),
         ("updated_at = '2001-01-01T00:00:00.000000Z'", "updated_at"),
         ("entered_version = 1", "entered_version"),
-        ("digest = 'f' || substr(digest, 2)", "digest"),
+        ("digest = iif(digest LIKE 'f%', 'e', 'f') || substr(digest, 2)", "digest"),
     ],
 )
 def test_an_edited_entity_is_found(
