@@ -226,7 +226,7 @@ def _show_speed(console: Console, day: Day, found: Audit) -> None:
     table = _table(">", "", "")
     for count, what, remark in (
         (placed, "orders placed", f"{placed / day.seconds['placing']:,.0f}/s, many to a commit"),
-        (worked, "transitions by the workers", f"{worked / seconds:,.0f}/s, one commit each"),
+        (worked, "transitions by the workers", f"{worked / seconds:,.0f}/s, sharing commits"),
         (counts["conflict"], "version conflicts", _outcomes(day)),
         (counts["too late"], "commands came too late", "somebody else had been faster"),
         (counts["own order"], "commands were forbidden", "nobody completes their own order"),

@@ -56,10 +56,7 @@ def decide(
     tokens: Sequence[str],
 ) -> Plan[Decision]:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
-    try:
-        draft = Draft(machine, calls[0].id, loaded)
-    except DecodeError as error:
-        return Decision([error for _ in calls], None)
+    draft = Draft(machine, calls[0].id, loaded)
     answers: list[Answer] = []
     for call, token in zip(calls, tokens, strict=True):
         try:
@@ -105,7 +102,6 @@ class Draft:
         "machine",
         "made",
         "purged",
-        "state",
         "state_text",
         "state_type",
         "updated_at",
@@ -122,7 +118,6 @@ class Draft:
         row = loaded.entity
         if row is None:
             self.version = 0
-            self.state: Any = None
             self.state_type: str | None = None
             self.state_text: str | None = None
             self.created_at = self.updated_at = ""
@@ -134,12 +129,27 @@ class Draft:
             self.created_at = row.created_at
             self.updated_at = row.updated_at
             self.entered_version = row.entered_version
-            self.state = None if row.state is None else decode_state(machine, row)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is an entity, so far."""
+        return self.state_type is not None
 
     @property
     def live_version(self) -> int:
         """The version that callers know: 0 where there is no live entity."""
-        return 0 if self.state is None else self.version
+        return self.version if self.is_live else 0
+
+    @property
+    def state(self) -> Any:
+        """The state, None where there is no entity; raises DecodeError.
+
+        It is decoded anew each time: what a handler does to it, its caller or its successor
+        never sees.
+        """
+        if not self.is_live:
+            return None
+        return _decode(self.machine, self.id, self.version, "state", self.state_text)
 
     def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide one command and take its result over."""
@@ -151,6 +161,9 @@ class Draft:
             state = self.machine.step(self.state, call.command, deps, context)
         except InvalidTransitionError as error:
             raise self.named(error) from None
+        except Exception as error:
+            self.note(error, call)
+            raise
         return self.take(call, context, state)
 
     async def answer_async(self, call: Call, deps: Any, token: str) -> Record[Any]:
@@ -163,6 +176,9 @@ class Draft:
             state = await self.machine.astep(self.state, call.command, deps, context)
         except InvalidTransitionError as error:
             raise self.named(error) from None
+        except Exception as error:
+            self.note(error, call)
+            raise
         return self.take(call, context, state)
 
     def settled(self, call: Call, token: str) -> Record[Any] | None:
@@ -183,7 +199,7 @@ class Draft:
         text = None
         if state is not None:
             state, text = self._encoded(call, state)
-        elif self.state is None:
+        elif not self.is_live:
             raise DefinitionError(
                 f"the handler of {call.command_type} returned None where there is no "
                 f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
@@ -192,6 +208,12 @@ class Draft:
         if call.key is not None:
             self.made[call.key] = call, record
         return record
+
+    def note(self, error: Exception, call: Call) -> None:
+        """Tell on a handler's own exception, which goes on as it is, whose it was."""
+        note = f"{call.command_type} on {entity_name(self.machine.name, self.id)}: nothing written"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
     def named(self, error: InvalidTransitionError) -> InvalidTransitionError:
         """Return a refusal with this entity's id, unless it is another machine's."""
@@ -287,9 +309,8 @@ class Draft:
     def _purge(self, call: Call, token: str) -> Record[Any]:
         if self.loaded.entity is None:
             raise NotFoundError(self.machine.name, self.id)
-        state = self.state
         self.purged = True
-        if state is not None:
+        if self.is_live:
             return self._take(call, token, self.loaded.now, None, None)
         at = parse_time(self.updated_at)
         return Record(self.machine.name, self.id, self.version, None, at, at, deleted=True)
@@ -306,16 +327,17 @@ class Draft:
     ) -> Record[Any]:
         """Become what the command leads to, and return the record of it."""
         at = format_time(now)
-        before = self.state
+        is_new = not self.is_live
+        shown = state if state is not None or call.purge else self.state
         from_type = self.state_type
         to_type = None if state is None else self.machine.state_codec.names[type(state)]
         self.version += 1
-        if before is None:
+        if is_new:
             self.created_at = at
         if to_type != from_type:
             self.entered_version = self.version
         self.updated_at = at
-        self.state, self.state_type, self.state_text = state, to_type, text
+        self.state_type, self.state_text = to_type, text
         self.log.append(
             LogRow(
                 0,
@@ -343,8 +365,8 @@ class Draft:
             self.machine.name,
             self.id,
             self.version,
-            before if state is None else state,
-            now if before is None else parse_time(self.created_at),
+            shown,
+            now if is_new else parse_time(self.created_at),
             now,
             state is None,
         )
@@ -366,7 +388,7 @@ def record_of(machine: AnyMachine, applied: Applied) -> Record[Any]:
     """Return the record that a transition made; raises DecodeError."""
     row = applied.row
     text = row.state if row.state is not None else applied.previous_state
-    state = None if text is None else _decode(machine, row, "state", text)
+    state = None if text is None else _decode(machine, row.id, row.version, "state", text)
     return Record(
         row.machine,
         row.id,
@@ -380,11 +402,15 @@ def record_of(machine: AnyMachine, applied: Applied) -> Record[Any]:
 
 def decode_state(machine: AnyMachine, row: EntityRow) -> Any:
     """Return the state of an entity's row; raises DecodeError."""
-    return _decode(machine, row, "state", row.state)
+    return _decode(machine, row.id, row.version, "state", row.state)
 
 
 def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
     """Return a log row with its command and state decoded; raises DecodeError."""
+
+    def decode(role: str, text: str | None) -> Any:
+        return None if text is None else _decode(machine, row.id, row.version, role, text)
+
     return Transition(
         row.seq,
         row.machine,
@@ -394,8 +420,8 @@ def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
         row.from_type,
         row.to_type,
         row.command_type,
-        None if row.command is None else _decode(machine, row, "command", row.command),
-        None if row.state is None else _decode(machine, row, "state", row.state),
+        decode("command", row.command),
+        decode("state", row.state),
         decode_metadata(row.metadata),
         row.key,
         row.token,
@@ -405,12 +431,12 @@ def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
     )
 
 
-def _decode(machine: AnyMachine, row: EntityRow | LogRow, role: str, text: str | None) -> Any:
+def _decode(machine: AnyMachine, id: str, version: int, role: str, text: str | None) -> Any:
     codec = machine.state_codec if role == "state" else machine.command_codec
     try:
         return codec.decode(text or "")
     except (msgspec.DecodeError, RecursionError) as error:
         raise DecodeError(
-            f"the {role} of {entity_name(row.machine, row.id)} at version {row.version} cannot be "
+            f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
             f"read by this code: {error}; it was written by other code, use that or newer code"
         ) from error
