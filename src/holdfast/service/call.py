@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.errors import ValidationError
-from holdfast.machine.codec import encode_metadata
+from holdfast.machine.codec import decode_metadata, encode_metadata
 from holdfast.machine.definition import Machine
 from holdfast.record import Request
 from holdfast.stores.contract import Checkpoint
@@ -59,6 +60,14 @@ def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Cal
         metadata_text,
         None if request.at is None else check_time("at", request.at),
     )
+
+
+def renewed(machine: Machine[Any, Any, Any], call: Call) -> Call:
+    """Return the call as it was sent, whatever a handler has done to it."""
+    if call.command_text is None:
+        return call
+    command = machine.command_codec.decode(call.command_text)
+    return replace(call, command=command, metadata=decode_metadata(call.metadata_text))
 
 
 def check_commandless(id: str, metadata: Mapping[str, Any] | None) -> Call:

@@ -288,7 +288,7 @@ class Draft:
         machine = self.machine
         if key in self.made:
             first, record = self.made[key]
-            if first.command != call.command:
+            if first.command_text != call.command_text and first.command != call.command:
                 raise KeyReusedError(
                     machine.name, self.id, key, record.version, "by another command"
                 )

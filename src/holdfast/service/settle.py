@@ -20,7 +20,7 @@ from holdfast.errors import (
 )
 from holdfast.machine.definition import Machine
 from holdfast.service.attempts import Attempts
-from holdfast.service.call import Call
+from holdfast.service.call import Call, renewed
 from holdfast.service.contention import Contention
 from holdfast.service.decide import Answer, Decision, decide
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, Random, Sleep
@@ -116,6 +116,7 @@ def settle(
             attempts.release()
         if failure is not None:
             return [failure for _ in answers]
+        groups = [_renewed(binding, group) for group in groups]
 
 
 def decided(
@@ -173,6 +174,10 @@ def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConfli
 def _key(binding: Binding, group: Group) -> Key:
     keys = [call.key for call in group.calls if call.key is not None]
     return Key(binding.machine.name, group.id, tuple(dict.fromkeys(keys)))
+
+
+def _renewed(binding: Binding, group: Group) -> Group:
+    return Group(group.id, [renewed(binding.machine, call) for call in group.calls])
 
 
 def _hindered(answers: Sequence[Answer], *, atomic: bool, checkpoint: Checkpoint | None) -> bool:

@@ -171,7 +171,7 @@ class Stage:
         """Read an entity as staged so far."""
         self.expect_open()
         draft = yield from self._draft(plans, check_id(id), None)
-        if draft.state is None:
+        if not draft.is_live:
             raise NotFoundError(plans.machine.name, id)
         return draft.record()
 
