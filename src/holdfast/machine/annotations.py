@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import CellType, FunctionType, NoneType, UnionType
 from typing import (
     Annotated,
     Any,
     Never,
     NoReturn,
+    TypeVar,
     Union,
     cast,
     get_args,
@@ -37,11 +38,19 @@ class Signature(msgspec.Struct, frozen=True):
     targets: tuple[type, ...]
     parameters: tuple[str, ...]
     is_async: bool = False
+    kept: tuple[type, ...] = ()
+    """Sources that come back as the same type: those of a TypeVar that stands in the result too."""
 
     @property
     def name(self) -> str:
         """The function's name."""
         return str(self.function.__name__)
+
+    def targets_from(self, source: type) -> tuple[type, ...]:
+        """Return the types that may come of a source."""
+        if source in self.kept and source not in self.targets:
+            return (*self.targets, source)
+        return self.targets
 
 
 def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
@@ -58,47 +67,67 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
     if inner.__code__.co_flags & _GENERATOR:
         raise DefinitionError(f"{location}: handlers do not yield; return the state")
 
-    def types_of(name: str) -> tuple[type, ...]:
+    def parts_of(name: str) -> tuple[Any, ...]:
         if name not in declared:
             what = "its result" if name == "return" else f"the parameter {name!r}"
             raise DefinitionError(f"{location}: {what} has no annotation; the types are the chart")
         try:
-            return flatten(_evaluate(declared[name], inner, namespace))
+            parts = unite(_evaluate(declared[name], inner, namespace))
+            flatten_all(parts)
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             raise DefinitionError(
                 f"{location}: the annotation {declared[name]!r} of {name!r} cannot be "
                 f"evaluated: {error}"
             ) from error
+        return parts
 
     declared = _annotations(inner)
+    sources, results = parts_of("state"), parts_of("return")
+    variables = [part for part in sources if isinstance(part, TypeVar) and part in results]
     return Signature(
         function,
         location,
-        types_of("state"),
-        types_of("command"),
-        types_of("return"),
+        flatten_all(sources),
+        flatten_all(parts_of("command")),
+        flatten_all(part for part in results if part not in variables),
         parameters,
         bool(inner.__code__.co_flags & _COROUTINE),
+        flatten_all(variables),
     )
 
 
 def flatten(annotation: Any) -> tuple[type, ...]:
     """Return the classes that an annotation unites, NoneType for None; raises TypeError."""
+    return flatten_all(unite(annotation))
+
+
+def flatten_all(parts: Iterable[Any]) -> tuple[type, ...]:
+    """Return the classes among the parts of a union, a TypeVar standing for all it may be."""
+    members: list[type] = []
+    for part in parts:
+        if isinstance(part, TypeVar) and (part.__constraints__ or part.__bound__):
+            members += flatten_all(part.__constraints__ or unite(part.__bound__))
+        elif isinstance(part, type):
+            members.append(part)
+        else:
+            raise TypeError(f"{part!r} is not a class or a union of classes")
+    return tuple(dict.fromkeys(members))
+
+
+def unite(annotation: Any) -> tuple[Any, ...]:
+    """Return what an annotation unites, NoneType for None, TypeVars as they are."""
     if annotation is None:
         return (NoneType,)
     if annotation is Never or annotation is NoReturn:
         return ()
     if hasattr(annotation, "__value__"):  # type X = A | B
-        return flatten(annotation.__value__)
+        return unite(annotation.__value__)
     origin = get_origin(annotation)
     if origin is Annotated:
-        return flatten(get_args(annotation)[0])
+        return unite(get_args(annotation)[0])
     if origin is Union or origin is UnionType:
-        members = [cls for part in get_args(annotation) for cls in flatten(part)]
-        return tuple(dict.fromkeys(members))
-    if isinstance(annotation, type):
-        return (annotation,)
-    raise TypeError(f"{annotation!r} is not a class or a union of classes")
+        return tuple(part for arg in get_args(annotation) for part in unite(arg))
+    return (annotation,)
 
 
 def location_of(function: Callable[..., Any]) -> str:

@@ -132,7 +132,7 @@ class Machine(Generic[S, C, D]):
             return self.step(state, command, deps, context)
         given = {"state": state, "command": command, "deps": deps, "context": context}
         result = await signature.function(**{name: given[name] for name in signature.parameters})
-        if type(result) in signature.targets:
+        if type(result) in signature.targets_from(type(state)):
             return cast("S | None", result)
         raise self._undeclared(state, command, result)
 
@@ -177,7 +177,7 @@ class Machine(Generic[S, C, D]):
         except DefinitionError as error:
             raise DefinitionError(f"{self.name}: {error}") from error
         self._table = {
-            (source, command): _entry(handler)
+            (source, command): _entry(handler, source)
             for (source, command), handler in self._handler_of.items()
         }
         self._codecs = codecs
@@ -261,7 +261,9 @@ class Machine(Generic[S, C, D]):
         if isinstance(result, Coroutine):
             result.close()
             raise DefinitionError(f"{signature.location} {_coroutine_advice(signature)}")
-        declared = " | ".join("None" if t is NoneType else t.__name__ for t in signature.targets)
+        declared = " | ".join(
+            "None" if t is NoneType else t.__name__ for t in signature.targets_from(type(state))
+        )
         return DefinitionError(
             f"{signature.location} returned {type(result).__name__}, and its annotation says "
             f"{declared or 'that it never returns'}; nothing was written"
@@ -280,10 +282,10 @@ def _coroutine_advice(signature: Signature) -> str:
     return "returned a coroutine; await it in an `async def` handler, and return the state"
 
 
-def _entry(signature: Signature) -> _Entry:
+def _entry(signature: Signature, source: type) -> _Entry:
     """Return a handler's row of the table; deps count 1 and the context 2 in what it wants."""
     wants = ("deps" in signature.parameters) + 2 * ("context" in signature.parameters)
-    return adapt(signature), wants, frozenset(signature.targets)
+    return adapt(signature), wants, frozenset(signature.targets_from(source))
 
 
 def _caller_names() -> Mapping[str, Any]:

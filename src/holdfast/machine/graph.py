@@ -69,7 +69,7 @@ def graph_of(
 ) -> Graph:
     """Read a graph off the annotations of handlers."""
     pairs = [
-        (signature, _name(source), tag_of(command))
+        (signature, source, tag_of(command))
         for signature in handlers
         for source in signature.sources
         for command in signature.commands
@@ -78,11 +78,11 @@ def graph_of(
         machine,
         tuple(tag_of(cls) for cls in states),
         tuple(tag_of(cls) for cls in commands),
-        tuple((source, command) for _, source, command in pairs),
+        tuple((_name(source), command) for _, source, command in pairs),
         tuple(
-            Edge(source, command, _name(target), signature.name)
+            Edge(_name(source), command, _name(target), signature.name)
             for signature, source, command in pairs
-            for target in signature.targets
+            for target in signature.targets_from(source)
         ),
     )
 
