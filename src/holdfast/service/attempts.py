@@ -31,19 +31,20 @@ class Attempts:
         self.pinned = pinned
         self.made = 0
         self.elapsed = 0.0
-        self.admitted = False
+        self.admitted_at: float | None = None
 
     def begin(self) -> Plan[None]:
         """Start an attempt; raises CircuitOpenError where the breaker refuses it."""
         self.made += 1
         if self.retry.breaker is None:
             return
-        wait = self.retry.breaker.admit((yield Clock()))
+        now: float = yield Clock()
+        wait = self.retry.breaker.admit(now)
         if wait > 0:
             conflict = self.retry.breaker.last_conflict
             assert conflict is not None
             raise CircuitOpenError(self.machine, self.id, conflict, wait)
-        self.admitted = True
+        self.admitted_at = now
 
     @property
     def left_seconds(self) -> float | None:
@@ -52,21 +53,21 @@ class Attempts:
 
     def succeeded(self) -> None:
         """End the attempt with a write."""
-        self.admitted = False
+        self.admitted_at = None
         if self.retry.breaker is not None:
             self.retry.breaker.succeeded()
 
     def release(self) -> None:
         """End the attempt, unless it has ended, with neither a write nor a conflict."""
-        if self.admitted and self.retry.breaker is not None:
-            self.admitted = False
-            self.retry.breaker.released()
+        if self.admitted_at is not None and self.retry.breaker is not None:
+            self.retry.breaker.released(self.admitted_at)
+            self.admitted_at = None
 
     def failed(self, conflict: VersionConflictError) -> Plan[VersionConflictError | None]:
         """End the attempt with a conflict; wait, or return the error where there is no next one."""
         now: float = yield Clock()
         self.elapsed = now - self.started
-        self.admitted = False
+        self.admitted_at = None
         if self.retry.breaker is not None:
             self.retry.breaker.failed(conflict, now)
         delay = self.retry.delay_seconds(self.made, (yield Random()))

@@ -40,7 +40,7 @@ class CircuitBreaker:
     """
 
     def __init__(self, *, threshold: int = 5, cooldown_seconds: float = 1.0) -> None:
-        if threshold < 1 or cooldown_seconds <= 0:
+        if threshold < 1 or not cooldown_seconds > 0:
             raise DefinitionError(
                 "CircuitBreaker takes a threshold from 1 and a cooldown above 0 s"
             )
@@ -68,8 +68,8 @@ class CircuitBreaker:
     def admit(self, now: float) -> float:
         """Return 0 where an attempt may be made at `now` (monotonic seconds), else the wait.
 
-        After 0 the caller reports `succeeded`, `failed` or `released`. A probe that has not
-        reported for a cooldown is taken for dead, and another is let through.
+        After 0 the caller reports `succeeded`, `failed` or, with this `now`, `released`. A probe
+        that has not reported for a cooldown is taken for dead, and another is let through.
         """
         with self._lock:
             if self._opened_at is None:
@@ -95,10 +95,10 @@ class CircuitBreaker:
                 self._opened_at = now
                 self._probe_since = None
 
-    def released(self) -> None:
+    def released(self, admitted_at: float) -> None:
         """Report that an attempt ended with neither: refused, or failed for another reason."""
         with self._lock:
-            if self._probe_since is not None and self._opened_at is not None:
+            if self._probe_since == admitted_at:
                 # The cooldown is over already, so the next call becomes the probe.
                 self._probe_since = None
 
@@ -127,7 +127,7 @@ class Retry(Struct, frozen=True, kw_only=True):
             raise DefinitionError(
                 "Retry takes attempts from 1, and 0 < initial_seconds <= cap_seconds"
             )
-        if self.budget_seconds <= 0:
+        if not self.budget_seconds > 0:
             raise DefinitionError("Retry takes a budget_seconds above 0")
 
     def delay_seconds(self, attempt: int, random: float) -> float:
