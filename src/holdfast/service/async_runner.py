@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from holdfast.errors import HoldfastError, entity_name
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.requests import Ask, Commit, Decide, Gather, Load, Notify, Plan, Read, Sleep
 from holdfast.service.runner import draw_tokens
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class CallerGoneError(Exception):
-    """The caller was cancelled while its handler ran: an answer that nobody waits for."""
+class HandlerCancelledError(HoldfastError):
+    """The handler was cancelled, by its caller or by something that it awaited."""
 
 
 class AsyncWorld:
     """The real world, for callers that await.
 
-    `callers` maps the identity of calls to the futures of those who wait for them: where one is
-    cancelled, so is its handler.
+    `callers` maps the identity of the contexts of calls to the futures of those who wait for them:
+    where one is cancelled, so is its handler.
     """
 
     def __init__(
@@ -66,26 +67,35 @@ class AsyncWorld:
         return answer
 
     async def _decide(self, ask: Decide) -> Any:
-        from asyncio import CancelledError, ensure_future
+        """Decide in a task of its own, so that a cancelled handler harms nobody else."""
+        if not ask.draft.machine.is_async:
+            return await self._coalescer.run(_deciding(ask))
+        from asyncio import CancelledError, current_task, get_running_loop
 
-        deciding = ensure_future(ask.draft.answer_async(ask.call, ask.deps, ask.token))
-        caller = self._callers.get(id(ask.call))
-        if caller is None:
-            return await deciding
+        caller = self._callers.get(id(ask.call.within))
+        if caller is not None and caller.cancelled():
+            raise _cancelled(ask)
+        handling = ask.draft.answer_async(ask.call, ask.deps, ask.token)
+        deciding = get_running_loop().create_task(handling, context=ask.call.within)
 
         def stop(_: object) -> None:
             deciding.cancel()
 
-        caller.add_done_callback(stop)
+        if caller is not None:
+            caller.add_done_callback(stop)
         try:
-            return await deciding
+            record = await deciding
         except CancelledError:
-            if caller.cancelled():
-                raise CallerGoneError from None
-            deciding.cancel()
+            task = current_task()
+            if deciding.cancelled() and not (task and task.cancelling()):
+                raise _cancelled(ask) from None
             raise
         finally:
-            caller.remove_done_callback(stop)
+            if caller is not None:
+                caller.remove_done_callback(stop)
+        if caller is not None and caller.cancelled():  # and the handler made nothing of it
+            raise _cancelled(ask)
+        return record
 
 
 async def run_async(plan: Plan[T], world: AsyncWorld) -> T:
@@ -105,3 +115,16 @@ async def run_async(plan: Plan[T], world: AsyncWorld) -> T:
 
 def _asking(ask: Ask) -> Plan[Any]:
     return (yield ask)
+
+
+def _deciding(ask: Decide) -> Plan[Any]:
+    """Decide in the plan itself, which sees the context variables of its caller."""
+    yield from ()
+    return ask.draft.answer(ask.call, ask.deps, ask.token)
+
+
+def _cancelled(ask: Decide) -> HandlerCancelledError:
+    entity = entity_name(ask.draft.machine.name, ask.draft.id)
+    return HandlerCancelledError(
+        f"the handler of {ask.call.command_type} on {entity} was cancelled; nothing was written"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import copy_context
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
@@ -35,7 +36,10 @@ class AsyncService(Generic[S, C, D]):
 
     Concurrent calls share loads and commits; those for one entity are decided one after the other
     and written together. Safe for any number of event loops. What each verb takes, does and raises
-    is said at `Service`. Handlers that are no coroutine functions run in a thread of the service.
+    is said at `Service`; a `timeout` counts from when the command is begun.
+
+    Handlers run in a thread of the service, or, where one of the machine's is a coroutine function,
+    all of them in the event loop. They see the context variables of their caller either way.
 
     A caller that is cancelled before its command was begun sent nothing, and one whose handler is
     being awaited writes nothing; later, the command may be written, as with any answer that nobody
@@ -87,7 +91,7 @@ class AsyncService(Generic[S, C, D]):
     ) -> Record[S]:
         """Apply a command to an entity and return it as it is afterwards."""
         request = Request(id, command, key, metadata, at, expected_version)
-        call, timeout_seconds = self.plans.checked(request, timeout)
+        call, timeout_seconds = self.plans.checked(request, timeout, copy_context())
         record: Record[S] = await self._settle(call, timeout_seconds)
         return record
 
@@ -99,10 +103,16 @@ class AsyncService(Generic[S, C, D]):
         checkpoint: Checkpoint | None = None,
         before_commit: BeforeCommit | None = None,
     ) -> list[Record[S] | Exception]:
-        """Apply many commands with few commits; answers in the order given."""
+        """Apply many commands with few commits; answers in the order given.
+
+        `before_commit` runs where the handlers do.
+        """
         return await self._run(
             self.plans.handle_many(
-                requests, atomic=atomic, checkpoint=checkpoint, before_commit=before_commit
+                list(requests),  # drawn here, not in the thread that runs the plan
+                atomic=atomic,
+                checkpoint=checkpoint,
+                before_commit=before_commit,
             )
         )
 
@@ -173,9 +183,8 @@ class AsyncService(Generic[S, C, D]):
         return self.plans.binding.contention.hottest(limit)
 
     async def drain(self) -> None:
-        """Wait until every call that was accepted has its answer; closing the store does it."""
-        await self._chains.drain()
-        await self._coalescer.drain()
+        """Wait until every call accepted by now has its answer; closing the store does it."""
+        await self._coalescer.intake.drain()
 
     async def _settle(self, call: Call, timeout_seconds: float | None) -> Any:
         if self.machine.is_async:

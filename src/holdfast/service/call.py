@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -33,6 +34,8 @@ class Call(Struct, frozen=True):
     metadata: Mapping[str, Any] = {}
     metadata_text: str | None = None
     at: datetime | None = None
+    within: contextvars.Context | None = None
+    """The context variables that its handler sees, where it runs away from its caller."""
 
     @property
     def purge(self) -> bool:
@@ -40,7 +43,11 @@ class Call(Struct, frozen=True):
         return self.command_type is None
 
 
-def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Call:
+def check_request(
+    machine: Machine[Any, Any, Any],
+    request: Request[Any],
+    within: contextvars.Context | None = None,
+) -> Call:
     """Check and encode a request; raises ValidationError with the path to what is wrong."""
     check_id(request.id)
     if request.key is not None:
@@ -59,6 +66,7 @@ def check_request(machine: Machine[Any, Any, Any], request: Request[Any]) -> Cal
         metadata,
         metadata_text,
         None if request.at is None else check_time("at", request.at),
+        within,
     )
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
 from holdfast.service.call import Call
+from holdfast.service.intake import Intake, Ticket, cut, distinct
 from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Plan, World
 from holdfast.service.runner import run
@@ -25,175 +24,180 @@ from holdfast.stores.fork import follow_forks
 if TYPE_CHECKING:
     import asyncio
 
-MAX_WAITING = 10_000
-"""How many calls wait to begin; further callers wait for a place among them."""
 MAX_LANES = 512
 """How many plans are under way at once."""
-MAX_CHAIN = 512
-"""The most calls that are written for one entity together."""
 IDLE_SECONDS = 1.0
 """How long the thread stays for more work."""
-
-
-class Ticket(Struct, frozen=True, eq=False):
-    """A plan or a call, and the future that its caller waits for."""
-
-    future: asyncio.Future[Any]
-    plan: Plan[Any] | None = None
-    call: Call | None = None
-    timeout_seconds: float | None = None
 
 
 class Coalescer:
     """Runs plans and calls for any number of event loops in one thread."""
 
     def __init__(self, binding: Binding, world: World) -> None:
+        self.intake = Intake()
         self._binding = binding
         self._world = world
-        self._lock = threading.Lock()
         self._begin()
         follow_forks(self)
 
     def _begin(self) -> None:
-        self._waiting: deque[Ticket] = deque()
-        self._places: deque[asyncio.Future[None]] = deque()
+        self._lock = threading.Lock()  # holds the inbox and the thread
+        self._inbox: deque[Ticket] = deque()
+        self._thread: threading.Thread | None = None
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._woken = False
-        self._thread: threading.Thread | None = None
-        self._lockstep = Lockstep()
-        self._under_way: dict[Lane, tuple[Ticket, ...]] = {}
-        self._chains: set[str] = set()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lockstep = Lockstep(catches=BaseException)
+        self._under_way: dict[Lane, list[Ticket]] = {}
+        self._queues: dict[str, deque[Ticket]] = {}
+        self._ready: deque[Ticket | str] = deque()  # plans, and entities whose chain may begin
+        self._answers: list[tuple[Ticket, Any]] = []
 
     async def run(self, plan: Plan[Any]) -> Any:
         """Run a plan together with what others ask for; return what it returns or raises."""
-        return _raised(await self._submit(plan=plan))
+        ticket = await self.intake.accept(plan=plan)
+        self._submit(ticket)
+        return await ticket.result()
 
     async def settle(self, call: Call, timeout_seconds: float | None) -> Any:
         """Apply a call; return its record, or raise its error.
 
         A caller that is cancelled before its call began sent nothing; afterwards the call goes on.
         """
-        return _raised(await self._submit(call=call, timeout_seconds=timeout_seconds))
+        ticket = await self.intake.accept(call=call, timeout_seconds=timeout_seconds)
+        self._submit(ticket)
+        return await ticket.result()
 
-    async def drain(self) -> None:
-        """Wait until nothing waits or is under way."""
-        from asyncio import sleep
-
-        while self._waiting or self._under_way:  # noqa: ASYNC110 (set by a thread; rarely awaited)
-            await sleep(0.001)
-
-    async def _submit(self, **what: Any) -> Any:
-        from asyncio import get_running_loop
-
-        loop = get_running_loop()
-        while len(self._waiting) >= MAX_WAITING:
-            place = loop.create_future()
-            self._places.append(place)
-            await place
-        ticket = Ticket(loop.create_future(), **what)
+    def _submit(self, ticket: Ticket) -> None:
         with self._lock:
-            self._waiting.append(ticket)
+            self._inbox.append(ticket)
             woken, self._woken = self._woken, True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="holdfast", daemon=True)
                 self._thread.start()
         if not woken:
             self._wake.put(None)
-        return await ticket.future
 
     # In the thread
 
     def _work(self) -> None:
-        while self._wait():
-            self._admit()
-            if self._lockstep.lanes:
-                self._step()
+        try:
+            while self._wait():
+                self._sort()
+                self._fill()
+                if self._lockstep.lanes:
+                    self._end(run(self._lockstep.round(), self._world))
+                self._tell()
+        except BaseException as error:
+            self._fail(error)
+            raise
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False where there was nothing for long."""
         lockstep = self._lockstep
-        if lockstep.lanes and lockstep.wakes_at is None:
+        wakes_at = lockstep.wakes_at
+        if (lockstep.lanes and wakes_at is None) or self._may_begin:
             return True
-        seconds = IDLE_SECONDS
-        if lockstep.lanes and lockstep.wakes_at is not None:
-            seconds = max(0.0, lockstep.wakes_at - self._world.clock())
+        seconds = IDLE_SECONDS if wakes_at is None else max(0.0, wakes_at - self._world.clock())
         try:
             self._wake.get(timeout=seconds)
         except Empty:
             with self._lock:
-                if not (lockstep.lanes or self._waiting):
+                if not (lockstep.lanes or self._inbox):
                     self._thread = None
                     return False
-        with self._lock:
-            self._woken = False
+        self._woken = False  # before the inbox is emptied: what comes later wakes again
         return True
 
-    def _admit(self) -> None:
-        """Begin what may begin: every plan, and one chain for each entity that has none."""
-        chains: dict[str, list[Ticket]] = {}
-        kept: list[Ticket] = []
-        blocked: set[str] = set()
-        with self._lock:
-            freed = len(self._waiting)
-            while self._waiting and len(self._lockstep.lanes) + len(chains) < MAX_LANES:
-                ticket = self._waiting.popleft()
-                if ticket.future.done():
-                    continue
-                if ticket.plan is not None:
-                    self._under_way[self._lockstep.add(ticket.plan)] = (ticket,)
-                elif ticket.call is not None and not self._joins(ticket, chains, blocked):
-                    blocked.add(ticket.call.id)
-                    kept.append(ticket)
-            self._waiting.extendleft(reversed(kept))
-            freed -= len(self._waiting)
-            places = [self._places.popleft() for _ in range(min(freed, len(self._places)))]
-        for place in places:
-            _tell(place.get_loop(), _release, place)
-        for id, tickets in chains.items():
-            self._chains.add(id)
-            calls = [ticket.call for ticket in tickets if ticket.call is not None]
-            plan = settle(
-                self._binding, (Group(id, calls),), timeout_seconds=tickets[0].timeout_seconds
-            )
-            self._under_way[self._lockstep.add(plan)] = tuple(tickets)
+    @property
+    def _may_begin(self) -> bool:
+        return bool(self._ready) and len(self._lockstep.lanes) < MAX_LANES
 
-    def _joins(self, ticket: Ticket, chains: dict[str, list[Ticket]], blocked: set[str]) -> bool:
-        """Put a call into the chain that begins for its entity; False where it has to wait.
+    def _sort(self) -> None:
+        """Empty the inbox; calls queue up by entity."""
+        while self._inbox:
+            ticket = self._inbox.popleft()
+            if ticket.call is None:
+                self._ready.append(ticket)
+            elif ticket.call.id in self._queues:
+                self._queues[ticket.call.id].append(ticket)
+            else:
+                self._queues[ticket.call.id] = deque((ticket,))
+                self._ready.append(ticket.call.id)
 
-        A call with a timeout of its own is a chain of its own.
-        """
-        assert ticket.call is not None
-        id = ticket.call.id
-        if id in self._chains or id in blocked:
-            return False
-        chain = chains.get(id)
-        if chain is None:
-            chains[id] = [ticket]
-            return True
-        if ticket.timeout_seconds is not None or chain[0].timeout_seconds is not None:
-            return False
-        if len(chain) == MAX_CHAIN:
-            return False
-        chain.append(ticket)
-        return True
+    def _fill(self) -> None:
+        """Begin what may begin; what its caller has given up is not begun."""
+        while self._may_begin:
+            first = self._ready.popleft()
+            if isinstance(first, str):
+                self._begin_chain(first)
+            elif first.future.done():
+                self._answers.append((first, None))
+            elif first.plan is not None:
+                self._under_way[self._lockstep.add(first.plan, first.context)] = [first]
 
-    def _step(self) -> None:
-        try:
-            ended = run(self._lockstep.round(), self._world)
-        except BaseException as error:  # noqa: BLE001 (it reaches everyone who waits)
-            ended = self._lockstep.lanes
-            self._lockstep = Lockstep()
-            for lane in ended:
-                lane.result = error
-        answers: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    def _begin_chain(self, id: str) -> None:
+        dropped: list[Ticket] = []
+        tickets = cut(self._queues[id], dropped)
+        self._answers += [(ticket, None) for ticket in dropped]
+        if not tickets:
+            del self._queues[id]
+            return
+        calls = [ticket.call for ticket in tickets if ticket.call is not None]
+        timeout_seconds = tickets[0].timeout_seconds
+        plan = settle(self._binding, (Group(id, calls),), timeout_seconds=timeout_seconds)
+        self._under_way[self._lockstep.add(plan)] = tickets
+
+    def _end(self, ended: Iterable[Lane]) -> None:
         for lane in ended:
             tickets = self._under_way.pop(lane)
-            for ticket, answer in zip(tickets, _answers(lane, tickets), strict=True):
-                answers.setdefault(ticket.future.get_loop(), []).append((ticket.future, answer))
-                if ticket.call is not None:
-                    self._chains.discard(ticket.call.id)
-        for loop, given in answers.items():
-            _tell(loop, _deliver, given)
+            first = tickets[0].call
+            if first is None:
+                self._answers.append((tickets[0], lane.result))
+            else:
+                self._end_chain(first.id, tickets, lane.result)
+
+    def _end_chain(self, id: str, tickets: list[Ticket], result: Any) -> None:
+        queue = self._queues[id]
+        if isinstance(result, BaseException):
+            if not isinstance(result, Exception) and len(tickets) > 1:
+                # A handler raised what ends programs, before anything was written. Alone, each
+                # call meets its own errors only.
+                for ticket in tickets:
+                    ticket.alone = True
+                queue.extendleft(reversed(tickets))
+                tickets = []
+            result = [result] * len(tickets)
+        self._answers += zip(tickets, distinct(result), strict=True)
+        if queue:
+            self._ready.append(id)
+        else:
+            del self._queues[id]
+
+    def _tell(self) -> None:
+        """Hand the answers over to their event loops."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Any]]] = {}
+        for answer in self._answers:
+            by_loop.setdefault(answer[0].desk.loop, []).append(answer)
+        self._answers = []
+        for loop, answers in by_loop.items():
+            _call_in(loop, _answer_all, answers)
+
+    def _fail(self, error: BaseException) -> None:
+        """Answer everybody who waits, so that nobody waits for a thread that is gone."""
+        with self._lock:
+            waiting = [ticket for queue in self._queues.values() for ticket in queue]
+            waiting += [ticket for ticket in self._ready if isinstance(ticket, Ticket)]
+            waiting += [ticket for tickets in self._under_way.values() for ticket in tickets]
+            waiting += self._inbox
+            self._inbox.clear()
+            pending = self._answers
+            self._clear()
+            self._answers = [*pending, *zip(waiting, distinct([error] * len(waiting)), strict=True)]
+            self._thread = None
+        self._tell()
 
     # Forks
 
@@ -205,36 +209,18 @@ class Coalescer:
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the thread and the callers are the parent's."""
-        self._lock = threading.Lock()
+        self.intake.forget()
         self._begin()
 
 
-def _answers(lane: Lane, tickets: Sequence[Ticket]) -> Sequence[Any]:
-    """Return each ticket's part of what its lane came to."""
-    if tickets[0].call is None or isinstance(lane.result, BaseException):
-        return [lane.result] * len(tickets)
-    return lane.result  # type: ignore[no-any-return]
+def _answer_all(answers: Iterable[tuple[Ticket, Any]]) -> None:
+    for ticket, answer in answers:
+        ticket.answer(answer)
 
 
-def _raised(answer: Any) -> Any:
-    """Return the answer, or raise it where it is an error."""
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
-
-
-def _deliver(given: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, answer in given:
-        if not future.done():
-            future.set_result(answer)
-
-
-def _release(place: asyncio.Future[None]) -> None:
-    if not place.done():
-        place.set_result(None)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], value: Any) -> None:
+def _call_in(
+    loop: asyncio.AbstractEventLoop, callback: Callable[..., object], value: object
+) -> None:
     """Call back in a loop, unless it was closed: then nobody waits there any more."""
     try:
         loop.call_soon_threadsafe(callback, value)

@@ -62,6 +62,8 @@ def decide(
         try:
             if machine.is_async:
                 answers.append((yield Decide(draft, call, deps, token)))
+            elif call.within is not None:
+                answers.append(call.within.run(draft.answer, call, deps, token))
             else:
                 answers.append(draft.answer(call, deps, token))
         except Exception as error:  # noqa: BLE001 (it is this command's answer)

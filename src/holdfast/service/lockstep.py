@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 from holdfast.errors import StoreError
@@ -33,12 +34,13 @@ def together(plans: Sequence[Plan[T]]) -> Plan[list[T | Exception]]:
 class Lockstep:
     """Plans on their way together; more may be added between two rounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, catches: type[BaseException] = Exception) -> None:
         self.lanes: list[Lane] = []
+        self._catches = catches
 
-    def add(self, plan: Plan[Any]) -> Lane:
-        """Take a plan in, and return the lane it goes in."""
-        lane = Lane(plan)
+    def add(self, plan: Plan[Any], within: Context | None = None) -> Lane:
+        """Take a plan in, with the context variables it sees; return the lane it goes in."""
+        lane = Lane(plan, self._catches, within)
         lane.send(None)
         self.lanes.append(lane)
         return lane
@@ -69,10 +71,19 @@ class Lockstep:
 
 
 class Lane:
-    """A plan on its way: what it asks for, then what it came to."""
+    """A plan on its way: what it asks for, then what it came to.
 
-    def __init__(self, plan: Plan[Any]) -> None:
+    What is raised is its result where it is one of `catches`; else it goes on to the runner.
+    """
+
+    def __init__(
+        self, plan: Plan[Any], catches: type[BaseException], within: Context | None
+    ) -> None:
         self.plan = plan
+        self.catches = catches
+        self._send: Callable[[Any], Ask] = plan.send
+        if within is not None:
+            self._send = lambda answer: within.run(plan.send, answer)
         self.ask: Ask | None = None
         self.wakes_at: float | None = None
         self.done = False
@@ -82,10 +93,10 @@ class Lane:
         """Send the plan what it asked for."""
         self.wakes_at = None
         try:
-            self.ask = self.plan.send(answer)
+            self.ask = self._send(answer)
         except StopIteration as stop:
             self._end(stop.value)
-        except Exception as error:  # noqa: BLE001 (it is this lane's result)
+        except self.catches as error:
             self._end(error)
 
     def throw(self, raised: BaseException) -> None:
@@ -94,7 +105,7 @@ class Lane:
             self.ask = self.plan.throw(raised)
         except StopIteration as stop:
             self._end(stop.value)
-        except Exception as error:  # noqa: BLE001 (it is this lane's result)
+        except self.catches as error:
             self._end(error)
 
     @property
@@ -177,7 +188,7 @@ def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[N
     """Ask once and give each lane its part of the answer, all of it where it has no size."""
     try:
         answer = yield asked
-    except Exception as error:  # noqa: BLE001 (raised inside the plans that asked)
+    except lanes[0].catches as error:
         if len(lanes) > 1 and _may_be_one_lanes_fault(error):
             yield from _one_by_one(lanes)
         else:
@@ -193,7 +204,7 @@ def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[N
             start += size
 
 
-def _may_be_one_lanes_fault(error: Exception) -> bool:
+def _may_be_one_lanes_fault(error: BaseException) -> bool:
     return isinstance(error, StoreError) and not isinstance(error, CommitUncertainError)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
@@ -80,11 +81,13 @@ class Plans(Generic[S, C, D]):
         answers = yield from settle(self.binding, (group,), timeout_seconds=timeout_seconds)
         return answers[0]
 
-    def checked(self, request: Request[C], timeout: float | None) -> tuple[Call, float | None]:
+    def checked(
+        self, request: Request[C], timeout: float | None, within: contextvars.Context | None = None
+    ) -> tuple[Call, float | None]:
         """Return the call and its timeout in seconds; raises ValidationError."""
         if timeout is not None and not timeout > 0:
             raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
-        return check_request(self.machine, request), timeout
+        return check_request(self.machine, request, within), timeout
 
     def handle_many(
         self,

@@ -86,7 +86,8 @@ def settle(
         groups[0].id if groups else "",
         started,
         timeout_seconds,
-        pinned=all(c.expected_version is not None for group in groups for c in group.calls),
+        # The calls of a chain saw different versions: each is told of its own conflict.
+        pinned=all([c.expected_version is not None for c in g.calls] == [True] for g in groups),
     )
     while True:
         yield from attempts.begin()

@@ -171,9 +171,11 @@ class Store(ABC):
         """Close the store, once what was accepted is finished."""
         import asyncio
 
-        for user in list(self._users):
-            await user.drain()
-        await asyncio.to_thread(self.close)
+        try:
+            for user in list(self._users):
+                await user.drain()
+        finally:
+            await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         """Return the store itself; nothing is opened yet."""

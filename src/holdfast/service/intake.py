@@ -1,0 +1,149 @@
+"""What coroutines have handed in: bounded for each event loop, and known until it is answered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextvars import Context, copy_context
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from holdfast.service.call import Call
+from holdfast.service.requests import Plan
+
+if TYPE_CHECKING:
+    import asyncio
+
+MAX_UNANSWERED = 10_000
+"""How many calls of one event loop are accepted and not yet answered; further callers wait."""
+MAX_CHAIN = 512
+"""The most calls that are written for one entity together."""
+
+
+class Intake:
+    """Accepts calls from any number of event loops."""
+
+    def __init__(self) -> None:
+        self._desks: dict[asyncio.AbstractEventLoop, Desk] = {}
+
+    async def accept(
+        self,
+        *,
+        plan: Plan[Any] | None = None,
+        call: Call | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Ticket:
+        """Return a ticket, once the running event loop has a place for it."""
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
+        desk = self._desks.get(loop) or self._open_desk(loop)
+        await desk.places.acquire()
+        ticket = Ticket(desk, plan, call, timeout_seconds)
+        desk.unanswered.add(ticket)
+        return ticket
+
+    async def drain(self) -> None:
+        """Wait until what is accepted by now is answered, unless its loop stopped running."""
+        from asyncio import sleep
+
+        for desk in list(self._desks.values()):
+            accepted = desk.unanswered.copy()
+            waiting = desk.unanswered
+            while desk.loop.is_running() and not accepted.isdisjoint(waiting):  # noqa: ASYNC110 (rare)
+                await sleep(0.001)
+
+    def forget(self) -> None:
+        """Drop everything, after a fork: the event loops are the parent's."""
+        self._desks = {}
+
+    def _open_desk(self, loop: asyncio.AbstractEventLoop) -> Desk:
+        for other in list(self._desks):
+            if other.is_closed():
+                self._desks.pop(other, None)
+        return self._desks.setdefault(loop, Desk(loop))
+
+
+class Desk:
+    """What one event loop has handed in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        from asyncio import Semaphore
+
+        self.loop = loop
+        self.places = Semaphore(MAX_UNANSWERED)
+        self.unanswered: set[Ticket] = set()
+        self.queues: dict[str, deque[Ticket]] = {}
+        """The calls whose handlers are awaited, by entity."""
+        self.tasks: set[asyncio.Task[None]] = set()
+
+
+class Ticket:
+    """A plan or a call, and the future that its caller waits for."""
+
+    __slots__ = ("alone", "call", "context", "desk", "future", "plan", "timeout_seconds")
+
+    def __init__(
+        self, desk: Desk, plan: Plan[Any] | None, call: Call | None, timeout_seconds: float | None
+    ) -> None:
+        self.desk = desk
+        self.future: asyncio.Future[Any] = desk.loop.create_future()
+        self.plan = plan
+        self.call = call
+        self.context: Context | None = copy_context() if call is None else call.within
+        self.timeout_seconds = timeout_seconds
+        self.alone = timeout_seconds is not None
+        """Whether it is a chain of its own."""
+
+    def answer(self, answer: Any) -> None:
+        """Answer the caller, once, in its event loop; one that was cancelled is not told."""
+        if self not in self.desk.unanswered:
+            return
+        self.desk.unanswered.discard(self)
+        self.desk.places.release()
+        if not self.future.done():
+            self.future.set_result(answer)
+
+    async def result(self) -> Any:
+        """Wait for the answer, and raise it where it is an error."""
+        answer = await self.future
+        if not isinstance(answer, BaseException):
+            return answer
+        try:
+            raise answer
+        finally:
+            del answer  # else its traceback would keep it alive
+
+
+def cut(queue: deque[Ticket], dropped: list[Ticket]) -> list[Ticket]:
+    """Take the calls of a queue that are written together; those of cancelled callers drop out."""
+    chain: list[Ticket] = []
+    while queue and len(chain) < MAX_CHAIN:
+        if queue[0].future.done():
+            dropped.append(queue.popleft())
+        elif chain and (queue[0].alone or chain[0].alone):
+            break
+        else:
+            chain.append(queue.popleft())
+    return chain
+
+
+def distinct(answers: Iterable[Any]) -> Iterator[Any]:
+    """Give each caller an error of its own: one raised in many tasks would mix their tracebacks."""
+    seen: set[int] = set()
+    for answer in answers:
+        if id(answer) in seen and isinstance(answer, BaseException):
+            yield _copied(answer)
+        else:
+            seen.add(id(answer))
+            yield answer
+
+
+def _copied(error: BaseException) -> BaseException:
+    try:
+        own = copy(error)
+    except Exception:  # noqa: BLE001 (an error that cannot be copied is shared)
+        return error
+    own.__cause__ = error.__cause__
+    own.__traceback__ = error.__traceback__
+    return own
