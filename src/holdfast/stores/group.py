@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from holdfast.errors import StoreError
 from holdfast.stores.contract import CommitUncertainError, Outcome, Write
 
 WriteTogether = Callable[[Sequence[Sequence[Write]]], list[list[Outcome]]]
@@ -26,50 +27,86 @@ class GroupCommit:
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
         own = _Submission(writes)
-        with self._lock:
-            first = not self._writing
-            self._writing = True
-            if not first:
-                own.told = threading.Lock()
+        try:
+            if not self._leads(own):
                 own.told.acquire()
-                self._waiting.append(own)
-        if first:
-            self._lead([own])
-        elif own.told is not None:
-            own.told.acquire()
             if own.group:
-                self._lead(own.group)
+                self._lead(own)
+        except BaseException:
+            self._leave(own)
+            raise
         if own.error is not None:
             raise own.error
         return own.outcomes
 
-    def _lead(self, group: list[_Submission]) -> None:
-        """Write for a group whose first is the caller, then pass the lead on."""
-        try:
-            outcomes = self._write([submission.writes for submission in group])
-            for submission, given in zip(group, outcomes, strict=True):
-                submission.outcomes = given
-        except Exception as error:  # noqa: BLE001 (raised in every thread of the group)
-            for submission in group:
-                submission.error = error
-        except BaseException:
-            for submission in group[1:]:
-                submission.error = CommitUncertainError(
-                    "the thread that wrote for this one was interrupted; it may have written"
-                )
-            raise
-        finally:
-            self._pass_on()
-            for submission in group[1:]:
-                submission.tell()
-
-    def _pass_on(self) -> None:
+    def _leads(self, own: _Submission) -> bool:
+        """Whether nobody is writing, so that this thread does; else it waits to be told."""
         with self._lock:
+            if self._writing:
+                self._waiting.append(own)
+                return False
+            own.group = [own]
+            self._writing = True
+            return True
+
+    def _lead(self, own: _Submission) -> None:
+        """Write for a group whose first is the caller, then pass the lead on."""
+        group = own.group
+        try:
+            for submission, outcomes in zip(group, self._write_all(group), strict=True):
+                submission.outcomes = outcomes
+        except StoreError as error:
+            if len(group) == 1 or isinstance(error, CommitUncertainError):
+                _fail(group, error)
+            else:
+                self._write_each(group)
+        except Exception as error:  # noqa: BLE001 (raised in every thread of the group)
+            _fail(group, error)
+        self._pass_on(own)
+
+    def _write_all(self, group: Sequence[_Submission]) -> list[list[Outcome]]:
+        return self._write([submission.writes for submission in group])
+
+    def _write_each(self, group: Sequence[_Submission]) -> None:
+        """Write for each thread alone, so that one bad write fails alone.
+
+        The second that fails shows that the store itself does, and the rest are not tried any more.
+        """
+        failed = 0
+        for place, submission in enumerate(group):
+            try:
+                [submission.outcomes] = self._write_all([submission])
+            except StoreError as error:
+                failed += 1
+                if failed == 2:
+                    _fail(group[place:], error)
+                    return
+                submission.error = error
+
+    def _leave(self, own: _Submission) -> None:
+        """Withdraw a thread that was interrupted; where it has the lead, pass that on."""
+        with self._lock:
+            if own in self._waiting:
+                self._waiting.remove(own)
+        if own.group:
+            interrupted = CommitUncertainError(
+                "the thread that wrote for this one was interrupted; it may have written"
+            )
+            _fail([one for one in own.group if not one.outcomes], interrupted)
+            self._pass_on(own)
+
+    def _pass_on(self, own: _Submission) -> None:
+        """Let the first who waits write for all who wait, then tell the group."""
+        with self._lock:
+            group, own.group = own.group, []
             waiting, self._waiting = self._waiting, []
             self._writing = bool(waiting)
         if waiting:
             waiting[0].group = waiting
-            waiting[0].tell()
+            waiting[0].told.release()
+        for submission in group:
+            if submission is not own:
+                submission.told.release()
 
 
 class _Submission:
@@ -80,11 +117,13 @@ class _Submission:
     def __init__(self, writes: Sequence[Write]) -> None:
         self.writes = writes
         self.outcomes: list[Outcome] = []
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.group: list[_Submission] = []
-        self.told: threading.Lock | None = None
+        """Those to write for, itself first, while it has the lead."""
+        self.told = threading.Lock()
+        self.told.acquire()
 
-    def tell(self) -> None:
-        """Wake the thread."""
-        if self.told is not None:
-            self.told.release()
+
+def _fail(group: Sequence[_Submission], error: Exception) -> None:
+    for submission in group:
+        submission.error = error
