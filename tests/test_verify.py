@@ -203,6 +203,17 @@ def test_swapped_positions_between_entities_are_found_by_an_anchor_only(
     assert "is not what the anchor saw" in problem
 
 
+def test_moved_positions_are_found_by_an_anchor_only(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """An anchor bears witness of how many there were up to a position."""
+    anchor = verify(store).anchor
+    tamper("UPDATE transition SET seq = 0 - seq WHERE seq > 12")
+    tamper("UPDATE transition SET seq = 1 - seq WHERE seq < 0")
+    assert verify(store).sound
+    assert not verify(store, anchor=anchor).sound
+
+
 def test_a_row_before_the_first_position_is_found(store: Store, tamper: Callable[..., Any]) -> None:
     """A row that no reader of the log would see does not hide from the verification."""
     tamper("UPDATE transition SET seq = -seq WHERE id = 'a' AND version = 1")
@@ -463,16 +474,31 @@ def test_what_is_written_meanwhile_is_no_finding(store: Store, before: str, call
     assert verify(store).sound
 
 
+@pytest.mark.parametrize(("page", "id", "stubs"), [(8, "c", 1), (12, "back", 2)])
 def test_a_purge_between_two_pages_is_no_finding(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, page: int, id: str, stubs: int
 ) -> None:
     """The rest of an entity's log may be stubs by the time it is read."""
-    monkeypatch.setattr("holdfast.stores.verify.MAX_PAGE", 8)
+    monkeypatch.setattr("holdfast.stores.verify.MAX_PAGE", page)
     accounts = Service(account, store)
-    disturbed: Any = Disturbed(store, lambda: accounts.purge("c"), "read_log", 2)
+    disturbed: Any = Disturbed(store, lambda: accounts.purge(id), "read_log", 2)
     report = verify(disturbed)
-    assert report.purged == 1
+    assert report.purged == stubs
     assert problems(report) == []
+
+
+def test_an_entity_written_meanwhile_is_compared_all_the_same(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """With the log that was read after it."""
+
+    def write_and_tamper() -> None:
+        Service(account, store).handle("back", Deposit(5))
+        tamper("UPDATE entity SET state = '{}' WHERE id = 'back'")
+
+    disturbed: Any = Disturbed(store, write_and_tamper, "entities", 1)
+    problem = "the entity's state is not what the log leads to"
+    assert problems(verify(disturbed)) == [("back", 4, problem)]
 
 
 def test_progress_is_told(store: Store) -> None:

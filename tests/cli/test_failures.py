@@ -201,6 +201,35 @@ def test_an_interrupted_run_says_how_far_it_came(filled: Path, cli: Cli) -> None
     assert summary["done_before"] + summary["applied"] == 20
 
 
+def test_an_interrupted_look_is_told_in_one_line(shop: Path) -> None:
+    """Wherever Ctrl-C strikes, as in the middle of an import."""
+    (shop / "shop.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [*PLAIN, "list", "shop:orders"],
+        cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (shop / "begun").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    one_line(Done(process.returncode, out, err), 130, "Error: interrupted\n")
+
+
+def test_what_a_target_prints_may_meet_a_closed_pipe_too(filled: Path) -> None:
+    """The last of the output is written within the command."""
+    (filled / "shop.py").write_text(SHOP + "\nprint('loaded')\n")
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [*PLAIN, "list", "shop:orders", "--after", "z"],
+        cwd=filled, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, b"")
+
+
 @pytest.mark.parametrize("output", ["--json", "--table"])
 def test_a_reader_that_goes_away_is_no_error(filled: Path, cli: Cli, output: str) -> None:
     """`| head` ends the command quietly."""

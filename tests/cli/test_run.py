@@ -330,6 +330,18 @@ def test_a_file_with_something_else_is_not_overwritten(cli: Cli, shop: Path, con
     assert states(cli) == {}
 
 
+def test_the_rejected_lines_of_two_inputs_do_not_mix(cli: Cli, shop: Path) -> None:
+    """Each has a file of its own."""
+    one = write_stream(shop / "1.ndjson", ["{"])
+    two = write_stream(shop / "2.ndjson", ["[", GOOD])
+    cli("run", "shop:orders", one, "--rejected", "rejects")
+    before = (shop / "rejects").read_bytes()
+    done = cli("run", "shop:orders", two, "--rejected", "rejects")
+    assert (done.code, done.out) == (2, "")
+    assert (shop / "rejects").read_bytes() == before
+    assert states(cli) == {}
+
+
 def test_the_input_does_not_become_its_own_file_of_rejected_lines(cli: Cli, shop: Path) -> None:
     """A slip of the hand costs nothing."""
     name = write_stream(shop / "in.ndjson", ["{", GOOD])
@@ -505,11 +517,12 @@ def test_a_file_that_grows_meanwhile_is_read_as_it_was(cli: Cli, shop: Path) -> 
     assert summary(cli("run", "shop:orders", name, "--batch", "2")) == (0, 9, 0, 0)
 
 
-def test_a_file_that_is_changed_meanwhile_is_told(cli: Cli, shop: Path) -> None:
+@pytest.mark.parametrize("change", ["seek(299_990), file.write('9')", "truncate(250_050)"])
+def test_a_file_that_is_changed_meanwhile_is_told(cli: Cli, shop: Path, change: str) -> None:
     """No run claims to have applied a file that there never was."""
-    change = "with open('in.ndjson', 'r+') as file: file.seek(299_990), file.write('9')"
+    body = f"with open('in.ndjson', 'r+') as file: file.{change}"
     (shop / "shop.py").write_text(
-        SHOP.replace("return Pending(", f"{change}\n    return Pending(", 1)
+        SHOP.replace("return Pending(", f"{body}\n    return Pending(", 1)
     )
     lines = [request("o", "Place", total=1), *["{" + "x" * 98] * 3_000]
     done = cli("run", "shop:orders", write_stream(shop / "in.ndjson", lines))

@@ -46,7 +46,7 @@ class Anchor(Struct, frozen=True):
     count: int
     """How many transitions there were."""
     digest: str
-    """SHA-256, hexadecimal, over the positions and digests of all of them in order."""
+    """SHA-256, hexadecimal, over the digests of all of them in order."""
     url: str
     """The store that was verified."""
     at: str
@@ -274,7 +274,7 @@ class _Verification:
         self.position = row.seq
         self.count += 1
         self.purged += row.kind == "purged"
-        self.digest.update(f"{row.seq}:{row.digest}\n".encode())
+        self.digest.update(row.digest.encode())
         name = row.machine, row.id
         tail = self.tails.get(name)
         if tail is None:
