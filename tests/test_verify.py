@@ -155,7 +155,7 @@ def test_an_edited_digest_is_found_where_it_is_and_where_it_is_chained_to(
     store: Store, tamper: Callable[..., Any]
 ) -> None:
     """A digest that matches neither its row nor the next one gives both away."""
-    tamper("UPDATE transition SET digest = 'f' || substr(digest, 2) WHERE id = 'b' AND version = 1")
+    tamper("UPDATE transition SET digest = 'x' || substr(digest, 2) WHERE id = 'b' AND version = 1")
     assert problems(verify(store)) == [("b", 1, MADE_FROM), ("b", 2, MADE_FROM)]
 
 
@@ -307,7 +307,7 @@ def test_a_history_that_contradicts_itself_is_found_though_its_digests_fit(
         ("created_at = '2001-01-01T00:00:00.000000Z'", "created_at"),
         ("updated_at = '2001-01-01T00:00:00.000000Z'", "updated_at"),
         ("entered_version = 1", "entered_version"),
-        ("digest = iif(digest LIKE 'f%', 'e', 'f') || substr(digest, 2)", "digest"),
+        ("digest = 'x' || substr(digest, 2)", "digest"),
     ],
 )
 def test_an_edited_entity_is_found(
@@ -378,7 +378,7 @@ def test_a_digest_edited_in_what_was_purged_is_found(
 ) -> None:
     """A stub's digest cannot be recomputed, and still the next row is chained to it."""
     Service(account, store).purge("b")
-    tamper("UPDATE transition SET digest = 'f' || substr(digest, 2) WHERE id = 'b' AND version = 3")
+    tamper("UPDATE transition SET digest = 'x' || substr(digest, 2) WHERE id = 'b' AND version = 3")
     assert problems(verify(store)) == [("b", 4, MADE_FROM)]
 
 

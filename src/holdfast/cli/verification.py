@@ -51,6 +51,7 @@ def verify(*, target: str, path: Path | None, as_json: bool | None) -> None:
     """
     anchor = None if path is None else _read_anchor(path)
     with open_target_store(target) as store, show_progress("Verifying", "transitions") as tell:
+        tell(0)
         report = verify_store(store, anchor=anchor, progress=tell)
     if path is not None and report.sound:
         _write_anchor(path, report.anchor)
