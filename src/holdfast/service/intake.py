@@ -24,7 +24,7 @@ class Intake:
     """Accepts calls from any number of event loops."""
 
     def __init__(self) -> None:
-        self._desks: dict[asyncio.AbstractEventLoop, Desk] = {}
+        self.desks: dict[asyncio.AbstractEventLoop, Desk] = {}
 
     async def accept(
         self,
@@ -37,7 +37,7 @@ class Intake:
         from asyncio import get_running_loop
 
         loop = get_running_loop()
-        desk = self._desks.get(loop) or self._open_desk(loop)
+        desk = self.desks.get(loop) or self._open_desk(loop)
         await desk.places.acquire()
         ticket = Ticket(desk, plan, call, timeout_seconds)
         desk.unanswered.add(ticket)
@@ -47,7 +47,7 @@ class Intake:
         """Wait until what is accepted by now is answered, unless its loop stopped running."""
         from asyncio import sleep
 
-        for desk in list(self._desks.values()):
+        for desk in list(self.desks.values()):
             accepted = desk.unanswered.copy()
             waiting = desk.unanswered
             while desk.loop.is_running() and not accepted.isdisjoint(waiting):  # noqa: ASYNC110 (rare)
@@ -55,13 +55,13 @@ class Intake:
 
     def forget(self) -> None:
         """Drop everything, after a fork: the event loops are the parent's."""
-        self._desks = {}
+        self.desks = {}
 
     def _open_desk(self, loop: asyncio.AbstractEventLoop) -> Desk:
-        for other in list(self._desks):
+        for other in list(self.desks):
             if other.is_closed():
-                self._desks.pop(other, None)
-        return self._desks.setdefault(loop, Desk(loop))
+                self.desks.pop(other, None)
+        return self.desks.setdefault(loop, Desk(loop))
 
 
 class Desk:

@@ -48,12 +48,12 @@ class Lockstep:
     def round(self) -> Plan[list[Lane]]:
         """Answer what every lane that is awake asks for; return the lanes that came to an end."""
         yield from _wake([lane for lane in self.lanes if isinstance(lane.ask, Sleep)])
+        for lane in self.lanes:
+            while lane.ask is not None and not lane.waits_for_others:
+                yield from _share([lane], [None], lane.ask)
         yield from _load([lane for lane in self.lanes if isinstance(lane.ask, Load)])
         yield from _commit([lane for lane in self.lanes if lane.shares_its_commit])
         yield from _decide([lane for lane in self.lanes if isinstance(lane.ask, Decide)])
-        for lane in self.lanes:
-            if lane.ask is not None and not lane.waits_for_others:
-                yield from _share([lane], [None], lane.ask)
         ended = [lane for lane in self.lanes if lane.done]
         if ended:
             self.lanes = [lane for lane in self.lanes if not lane.done]
