@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -11,6 +12,10 @@ def main() -> None:
     try:
         from holdfast.cli.app import app
 
+        if "_HOLDFAST_COMPLETE" in os.environ:
+            from holdfast.cli.completion import complete_in_bash
+
+            complete_in_bash()
         if isinstance(sys.stdout, TextIOWrapper):
             # What the terminal's encoding lacks is shown as an escape, as on the standard error.
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -14,6 +14,8 @@ from holdfast.cli.exits import MEANINGS, Exit, Failure, failure_of
 from holdfast.cli.text import visible
 
 VERBS = {
+    "new": ("new:new", "Write the package of a machine, to begin with."),
+    "send": ("send:send", "Apply a command to an entity."),
     "run": ("run:run", "Apply a stream of commands from a file."),
     "list": ("records:list_entities", "List the entities of a machine."),
     "show": ("records:show", "Show an entity."),

@@ -32,11 +32,11 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.DONE: "Done.",
-    Exit.FOUND: "Done, and there is something to look at: rejected lines, findings.",
+    Exit.FOUND: "There is something to look at: a refused command, rejected lines, findings.",
     Exit.USAGE: "Not begun: a wrong option or argument, a TARGET that cannot be used.",
     Exit.NOT_FOUND: "There is no such entity.",
     Exit.STORE: "The store could not do it, or holds what this code cannot read.",
-    Exit.FAILED: "Stopped: a handler or another part failed, or conflicts did not end.",
+    Exit.FAILED: "Stopped: a handler or another part failed, or there was a conflict.",
     Exit.INTERRUPTED: "Interrupted with Ctrl-C.",
     Exit.PIPE_CLOSED: "Nobody reads the output any more.",
 }

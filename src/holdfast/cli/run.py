@@ -18,7 +18,7 @@ from holdfast.cli.output import EPILOG, format_option, in_json, write_facts, wri
 from holdfast.cli.progress import show_progress
 from holdfast.cli.rejects import Reject, Rejects, default_path, open_rejects, reject
 from holdfast.cli.stream import Batch, Line, Stream, open_stream, read_entry, request_of
-from holdfast.cli.target import AnyService, open_service
+from holdfast.cli.target import SyncService, open_sync_service
 from holdfast.errors import BatchError, DecodeError, StoreError, ValidationError
 from holdfast.record import Record, Request
 from holdfast.stores.contract import Checkpoint, Key
@@ -74,7 +74,7 @@ def run(*, target: str, path: str, batch: int, rejected: Path | None, as_json: b
     Exit codes: 0 every line is applied, 1 some were rejected, 2 not begun, 4 the store failed,
     5 stopped by another error, 130 interrupted.
     """
-    with open_service(target, existing=False) as service, open_stream(path) as stream:
+    with open_sync_service(target, existing=False) as service, open_stream(path) as stream:
         where = rejected or default_path(path, stream.mark)
         with open_rejects(where, stream.mark, keep_empty=rejected is not None) as rejects:
             job = Run(service, stream, rejects)
@@ -90,7 +90,7 @@ def run(*, target: str, path: str, batch: int, rejected: Path | None, as_json: b
 class Run:
     """A run on its way through a stream. Raises Failure, which tells how far it came."""
 
-    def __init__(self, service: AnyService, stream: Stream, rejects: Rejects) -> None:
+    def __init__(self, service: SyncService, stream: Stream, rejects: Rejects) -> None:
         self.service = service
         self.stream = stream
         self.rejects = rejects

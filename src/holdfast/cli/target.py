@@ -8,17 +8,20 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.cli.exits import Exit, Failure, describe, failure_of
 from holdfast.errors import HoldfastError
 from holdfast.machine.definition import Machine
+from holdfast.service.async_service import AsyncService
 from holdfast.service.service import Service
 from holdfast.stores import open_store
 from holdfast.stores.contract import Store
 
-AnyService = Service[Any, Any, Any]
+SyncService = Service[Any, Any, Any]
+AnyService = SyncService | AsyncService[Any, Any, Any]
 AnyMachine = Machine[Any, Any, Any]
+T = TypeVar("T", bound=AnyService)
 
 
 @contextmanager
@@ -28,11 +31,23 @@ def open_service(target: str, *, existing: bool = True) -> Generator[AnyService]
     With `existing` a store whose file does not exist is an error, so that a look from the wrong
     folder makes no empty one.
     """
-    found = _find(target, Service)
-    with found.store as store:
+    with _opened(_find(target, Service, AsyncService), existing=existing) as service:
+        yield service
+
+
+@contextmanager
+def open_sync_service(target: str, *, existing: bool = True) -> Generator[SyncService]:
+    """Yield the service that a target names, as `open_service` does, if it is a Service."""
+    with _opened(_find(target, Service), existing=existing) as service:
+        yield service
+
+
+@contextmanager
+def _opened(service: T, *, existing: bool) -> Generator[T]:
+    with service.store as store:
         if existing:
             _expect_file(store)
-        yield found
+        yield service
 
 
 @contextmanager
@@ -51,7 +66,7 @@ def open_target_store(target: str) -> Generator[Store]:
 
 def find_machine(target: str) -> AnyMachine:
     """Return the machine that a target names, or that of the service it names."""
-    found = _find(target, Service, Machine)
+    found = _find(target, Service, AsyncService, Machine)
     return found if isinstance(found, Machine) else found.machine
 
 
@@ -67,15 +82,19 @@ def _find(target: str, *kinds: type) -> Any:
         if not hasattr(found, name):
             raise _unusable(target, f"it has no {name}{_suggestions(found, kinds)}")
         found = getattr(found, name)
-    wanted = " or a ".join(kind.__name__ for kind in kinds)
+    wanted = " or ".join(map(_one, kinds))
     if not isinstance(found, kinds) and callable(found) and not isinstance(found, type):
         found = _call(target, found)
         if not isinstance(found, kinds):
-            raise _unusable(target, f"it returned a {type(found).__name__}, not a {wanted}")
+            raise _unusable(target, f"it returned {_one(type(found))}, not {wanted}")
     if not isinstance(found, kinds):
-        described = found.__name__ if isinstance(found, type) else type(found).__name__
-        raise _unusable(target, f"it is a {described}, not a {wanted}")
+        described = _one(found if isinstance(found, type) else type(found))
+        raise _unusable(target, f"it is {described}, not {wanted}")
     return found
+
+
+def _one(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def _import(target: str, name: str) -> Any:
