@@ -1,0 +1,389 @@
+"""What reaches a caller: its own result or error, whatever the calls it was written with came to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from tests.async_service.support import (
+    AsyncSample,
+    Run,
+    WatchedStore,
+    label,
+    outcome,
+    rival_on,
+    service_on,
+    until,
+)
+
+from holdfast import (
+    CommandRejectedError,
+    Context,
+    InvalidTransitionError,
+    KeyReusedError,
+    Record,
+    RetriesExhaustedError,
+    Retry,
+    StoreError,
+    VersionConflictError,
+)
+from holdfast.service.lockstep import Lockstep
+from holdfast.stores.contract import Write
+from holdfast.testing.sample import Add, Close, Closed, Create, Open
+
+
+def test_each_caller_gets_its_own_answer(run: Run, store: WatchedStore) -> None:
+    """Given results and refusals side by side, on many entities, nobody gets another's."""
+    service = service_on(store)
+
+    async def call(number: int) -> None:
+        id = f"e-{number % 20}"
+        if number % 3 == 0:
+            with pytest.raises(CommandRejectedError, match=f"cannot become -{1_000_000 + number}"):
+                await service.handle(f"none-{number}", Add(-1_000_000 - number))
+        else:
+            record = await service.handle(id, Add(number), metadata={"call": number})
+            [made] = await service.history(id, after=record.version - 1, limit=1)
+            assert (record.id, made.metadata) == (id, {"call": number})
+            assert record == await service.at(id, version=record.version)
+
+    async def scene() -> None:
+        await asyncio.gather(*(call(number) for number in range(200)))
+
+    run(scene())
+    assert sum(len(rival_on(store).history(f"e-{n}")) for n in range(20)) == 133
+
+
+def test_commands_for_one_entity_form_a_chain(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """What arrives while a commit is under way is written by the next, in the order it arrived."""
+
+    async def scene() -> list[Record[Open | Closed]]:
+        store.hold()
+        first = asyncio.create_task(service.handle("hot", Add()))
+        await until(lambda: store.commits)
+        others = [asyncio.create_task(service.handle("hot", Add())) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        store.release()
+        return await asyncio.gather(first, *others)
+
+    records = run(scene())
+
+    assert [record.version for record in records] == list(range(1, 102))
+    assert store.commits == [{"hot": 1}, {"hot": 100}]
+
+
+def test_calls_for_many_entities_share_loads_and_commits(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """Reads among them too."""
+
+    async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
+        calls = [service.handle(f"e-{n}", Add()) for n in range(50)]
+        gets = [outcome(service.get(f"r-{n}")) for n in range(50)]
+        others = asyncio.gather(*calls, *gets)
+        await asyncio.sleep(0.01)
+        store.release()
+        await asyncio.gather(first, others)
+
+    run(scene())
+
+    assert [len(commit) for commit in store.commits] == [1, 50]
+    assert [len(load) for load in store.loads] == [1, 100]
+
+
+def test_a_lone_call_waits_for_nobody(
+    run: Run, store: WatchedStore, service: AsyncSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one load and one commit, in one round: there is no timer."""
+    rounds: list[int] = []
+    original = Lockstep.round
+
+    def counted(lockstep: Lockstep) -> object:
+        rounds.append(len(lockstep.lanes))
+        return original(lockstep)
+
+    monkeypatch.setattr(Lockstep, "round", counted)
+
+    run(service.handle("e", Add()))
+
+    assert (store.loads, store.commits, rounds) == ([["e"]], [{"e": 1}], [1])
+
+
+def test_a_broken_write_fails_alone(run: Run, store: WatchedStore, service: AsyncSample) -> None:
+    """Given a store that cannot write one entity, those written with it are written."""
+
+    def refuse(writes: Sequence[Write]) -> None:
+        if any(write.entity.id == "bad" for write in writes):
+            raise StoreError("the bad one")
+
+    async def scene() -> list[object]:
+        store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
+        store.before_commit = refuse
+        ids = ["a", "bad", "b", "c"]
+        others = asyncio.gather(*(outcome(service.handle(id, Add())) for id in ids))
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
+        return [type(answer) for answer in await others]
+
+    assert run(scene()) == [Record, StoreError, Record, Record]
+
+
+def test_a_store_that_is_down_is_everybodys_error(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """Each gets an error object of its own, and the next call finds the store back."""
+
+    def refuse(writes: Sequence[Write]) -> None:
+        raise StoreError("down")
+
+    async def scene() -> None:
+        store.before_commit = refuse
+        calls = [service.handle("e", Add()) for _ in range(9)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {str(answer) for answer in answers} == {"down"}
+        assert len({id(answer) for answer in answers}) == 9
+        store.before_commit = lambda writes: None
+        assert (await service.handle("e", Add())).version == 1
+
+    run(scene())
+
+
+def test_what_ends_a_program_ends_its_callers_wait_only(run: Run, store: WatchedStore) -> None:
+    """A handler that raises SystemExit harms neither its chain nor the thread."""
+
+    def leave(context: Context) -> None:
+        if label(context) == "leaves":
+            raise SystemExit(3)
+
+    service = service_on(store, leave)
+
+    async def leaving() -> str:
+        try:
+            await service.handle("e", Add(), metadata={"call": "leaves"})
+        except SystemExit as exit:
+            return f"left with {exit.code}"
+        return "stayed"
+
+    async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
+        chain = [service.handle("e", Add()), leaving(), service.handle("e", Add())]
+        others = asyncio.gather(*chain, service.handle("other", Add()))
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
+        before, left, after, other = await others
+        assert isinstance(before, Record)
+        assert isinstance(after, Record)
+        assert isinstance(other, Record)
+        assert (before.version, left, after.version, other.version) == (1, "left with 3", 2, 1)
+
+    run(scene())
+
+
+def test_a_conflict_on_one_entity_does_not_hold_up_others(run: Run, store: WatchedStore) -> None:
+    """While one chain waits for its next attempt, the others go on; its own followers wait."""
+    rival = rival_on(store)
+    pending = [lambda: rival.handle("slow", Add(10))]
+
+    def disturb(context: Context) -> None:
+        if context.id == "slow" and pending:
+            pending.pop()()
+
+    service = service_on(store, disturb, retry=Retry(initial_seconds=0.3, jitter=False))
+
+    async def scene() -> None:
+        slow = asyncio.create_task(service.handle("slow", Add(100)))
+        await until(lambda: not pending)
+        follower = asyncio.create_task(service.handle("slow", Add(1000)))
+        for number in range(20):
+            assert (await service.handle("quick", Add())).version == number + 1
+        assert not slow.done()
+        assert (await slow).state == Open(110)
+        assert (await follower).state == Open(1110)
+
+    run(scene())
+
+
+def test_what_waited_for_a_sleeping_chain_begins_when_that_ends(
+    run: Run, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else has to happen first: the thread does not go idle with calls waiting."""
+    monkeypatch.setattr("holdfast.service.coalescer.IDLE_SECONDS", 60)
+    rival = rival_on(store)
+    pending = [lambda: rival.handle("e", Add(10))]
+
+    def disturb(context: Context) -> None:
+        if pending:
+            pending.pop()()
+
+    service = service_on(store, disturb, retry=Retry(initial_seconds=0.1, jitter=False))
+
+    async def scene() -> None:
+        first = asyncio.create_task(service.handle("e", Add()))
+        await until(lambda: not pending)
+        await asyncio.sleep(0.02)
+        second = asyncio.create_task(service.handle("e", Add()))
+        async with asyncio.timeout(10):
+            assert [r.version for r in await asyncio.gather(first, second)] == [2, 3]
+
+    run(scene())
+
+
+def test_more_plans_than_go_at_once_all_go(
+    run: Run, service: AsyncSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those beyond the limit begin as soon as there is room."""
+    monkeypatch.setattr("holdfast.service.coalescer.IDLE_SECONDS", 60)
+    monkeypatch.setattr("holdfast.service.coalescer.MAX_LANES", 3)
+    monkeypatch.setattr("holdfast.service.intake.MAX_CHAIN", 4)
+
+    async def scene() -> None:
+        async with asyncio.timeout(10):
+            counts = await asyncio.gather(*(service.count_by_state() for _ in range(20)))
+            assert counts == [{}] * 20
+            records = await asyncio.gather(
+                *(service.handle(f"e-{n % 7}", Add()) for n in range(70))
+            )
+        assert sorted(r.version for r in records) == sorted([*range(1, 11)] * 7)
+
+    run(scene())
+
+
+def test_a_timeout_in_a_chain_is_its_callers_alone(run: Run, store: WatchedStore) -> None:
+    """Who allows no time for a second attempt gives up alone."""
+    rival = rival_on(store)
+    disturbed = {"hasty": 3, "patient": 1}
+
+    def disturb(context: Context) -> None:
+        if disturbed.get(label(context), 0):
+            disturbed[label(context)] -= 1
+            rival.handle("e", Add(10))
+
+    service = service_on(store, disturb, retry=Retry(initial_seconds=0.05, jitter=False))
+
+    async def scene() -> None:
+        patient, hasty, later = await asyncio.gather(
+            service.handle("e", Add(), metadata={"call": "patient"}),
+            outcome(service.handle("e", Add(), metadata={"call": "hasty"}, timeout=0.01)),
+            service.handle("e", Add(), metadata={"call": "later"}),
+        )
+        assert (patient.version, later.version) == (2, 4)
+        assert isinstance(hasty, RetriesExhaustedError)
+        assert (hasty.attempts, hasty.reason) == (1, "0.01 s are allowed")
+
+    run(scene())
+
+
+def test_each_call_of_a_chain_is_held_to_the_version_it_expects(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """The versions of a chain are those that its earlier calls make."""
+
+    async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("e", Add()))
+        await until(lambda: store.commits)
+        expected = (1, 2, 1, 3)
+        calls = [outcome(service.handle("e", Add(), expected_version=v)) for v in expected]
+        others = asyncio.gather(*calls)
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
+        second, third, late, fourth = await others
+        assert [getattr(r, "version", None) for r in (second, third, fourth)] == [2, 3, 4]
+        assert isinstance(late, VersionConflictError)
+        assert (late.expected, late.actual) == (1, 3)
+
+    run(scene())
+
+
+def test_a_conflict_tells_each_call_of_a_chain_what_it_expected(
+    run: Run, store: WatchedStore
+) -> None:
+    """Given a writer from outside, who expected what came true is written."""
+    rival = rival_on(store)
+    pending = [lambda: rival.handle("e", Add(10))]
+
+    def disturb(context: Context) -> None:
+        if label(context) == 1 and pending:
+            pending.pop()()
+
+    service = service_on(store, disturb)
+
+    async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("e", Add()))
+        await until(lambda: store.commits)
+        calls = [
+            outcome(service.handle("e", Add(), expected_version=v, metadata={"call": v}))
+            for v in (1, 2)
+        ]
+        others = asyncio.gather(*calls)
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
+        late, right = await others
+        assert isinstance(late, VersionConflictError)
+        assert (late.expected, late.actual) == (1, 2)
+        assert isinstance(right, Record)
+        assert (right.version, right.state) == (3, Open(12))
+
+    run(scene())
+
+
+def test_a_key_counts_once_in_a_chain(run: Run, store: WatchedStore, service: AsyncSample) -> None:
+    """The same request sent twice at once is applied once; another command with its key is told."""
+
+    async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("e", Create()))
+        await until(lambda: store.commits)
+        chain = asyncio.gather(
+            service.handle("e", Add(5), key="k"),
+            service.handle("e", Add(5), key="k"),
+            outcome(service.handle("e", Add(6), key="k")),
+            service.handle("e", Close()),
+            outcome(service.handle("e", Add(7))),
+        )
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
+        one, again, other, closed, late = await chain
+        assert one == again
+        assert isinstance(other, KeyReusedError)
+        assert (closed.version, closed.state) == (3, Closed(5))
+        assert isinstance(late, InvalidTransitionError)
+        assert await service.handle("e", Add(5), key="k") == one
+
+    run(scene())
+
+
+def test_a_thread_that_fails_tells_everybody(
+    run: Run, service: AsyncSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a defect in the machinery itself, callers get its error, and the next ones are served."""
+    monkeypatch.setattr("threading.excepthook", lambda *_: None)
+
+    def defect(lockstep: Lockstep) -> object:
+        raise ZeroDivisionError
+
+    async def scene() -> None:
+        with monkeypatch.context() as planted:
+            planted.setattr(Lockstep, "round", defect)
+            calls = [service.handle(f"e-{n % 2}", Add()) for n in range(6)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {ZeroDivisionError}
+        assert (await service.handle("e-1", Add())).version == 1
+
+    run(scene())
