@@ -22,7 +22,8 @@ def command(scene: Callable[..., None], *arguments: object) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the environment in which a scene finds its module."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def play(scene: Callable[..., None], *arguments: object, within: Sequence[str] = ()) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from tests.stores.scenes import command, environment, play
 
-from holdfast import StoreError, open_store
-from holdfast.stores.contract import Checkpoint, Store
+from holdfast import OutcomeUnknownError, StoreError, open_store
+from holdfast.stores.contract import Checkpoint, CommitUncertainError, Store
 from holdfast.testing.conformance.base import (
     SampleService,
     commit_one,
@@ -197,6 +197,31 @@ def fill(service: SampleService, reason: str) -> int:
                 return made
             raise
     raise AssertionError("100 were made, and there is still room")
+
+
+def test_a_commit_that_sqlite_refuses_is_certain(
+    path: Path, connections: list[sqlite3.Connection]
+) -> None:
+    """A constraint that is checked at the end keeps the transaction open, so it is rolled back."""
+    with open_store(f"sqlite:///{path}") as store:
+        service = service_on(store, attempts=3)
+        service.handle("e", Add())
+        connections[0].executescript("""
+            CREATE TABLE parent (id INTEGER PRIMARY KEY);
+            CREATE TABLE child (id REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+            CREATE TRIGGER break_later AFTER INSERT ON transition
+            BEGIN INSERT INTO child VALUES (1); END;
+            PRAGMA foreign_keys = ON;
+        """)
+        with pytest.raises(StoreError, match=r"FOREIGN KEY.*nothing was written") as caught:
+            service.handle("e", Add(), timeout=5)
+        assert not isinstance(caught.value, CommitUncertainError | OutcomeUnknownError)
+        assert not connections[0].in_transaction
+        assert service.get("e").version == 1
+        connections[0].execute("DROP TRIGGER break_later")
+        assert service.handle("e", Add()).version == 2
+        assert faults(store) == []
+        assert len(connections) == 1
 
 
 def scene_full_disk(path: str) -> None:
