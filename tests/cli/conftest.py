@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from holdfast import Transition
 from holdfast.cli.app import app
 
 SHOP = """
@@ -129,8 +128,3 @@ def write_stream(path: Path, lines: Iterable[object]) -> str:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("".join(f"{text}\n" for text in texts), "utf-8")
     return path.name
-
-
-def told(transitions: Iterable[Transition[Any, Any]]) -> list[tuple[str, int, str | None, Any]]:
-    """What happened, without what differs from run to run."""
-    return [(t.id, t.version, t.command_type, t.metadata) for t in transitions]
