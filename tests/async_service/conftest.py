@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from tests.async_service.support import AsyncSample, Run, WatchedStore, service_on
 
+from holdfast import open_store
 from holdfast.testing.consistency import faults
 
 T = TypeVar("T")
@@ -34,7 +35,8 @@ def store(tmp_path: Path) -> Iterator[WatchedStore]:
     """Give a store; what it holds in the end must agree with itself."""
     with WatchedStore(tmp_path / "store.db") as store:
         yield store
-        assert faults(store) == []
+    with open_store(store.url) as again:
+        assert faults(again) == []
 
 
 @pytest.fixture

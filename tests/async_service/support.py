@@ -1,4 +1,4 @@
-"""What the tests of AsyncService share: a store that can be watched and held, loops of both kinds."""
+"""What the tests of AsyncService share: a store to watch and to hold, loops of both kinds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from holdfast import AsyncService, Context, Retry, Service
 from holdfast.stores import utc_now
-from holdfast.stores.contract import Key, Loaded, Outcome, Write
+from holdfast.stores.contract import Key, Loaded, Outcome, Store, Write
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.sample import (
     Add,
@@ -72,13 +72,13 @@ class WatchedStore(SqliteStore):
 
 
 def service_on(
-    store: SqliteStore, deps: Interrupt = undisturbed, *, retry: Retry | None = None
+    store: Store, deps: Interrupt = undisturbed, *, retry: Retry | None = None
 ) -> AsyncSample:
     """Return a service of the sample machine for coroutines; `deps` sees each handler's context."""
     return AsyncService(sample, store, deps=deps, retry=retry or Retry())
 
 
-def rival_on(store: SqliteStore, deps: Interrupt = undisturbed) -> SyncSample:
+def rival_on(store: Store, deps: Interrupt = undisturbed) -> SyncSample:
     """Return a service that blocks, on the same store."""
     return Service(sample, store, deps=deps)
 
@@ -91,7 +91,7 @@ def unanswered(service: AsyncService[Any, Any, Any]) -> int:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 (what threads do sets no event)
         await asyncio.sleep(0.001)
 
 
@@ -99,7 +99,7 @@ async def outcome(work: Coroutine[Any, Any, T]) -> T | BaseException:
     """Return what a coroutine returns or raises."""
     try:
         return await work
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (the answer)
         return error
 
 
@@ -108,7 +108,7 @@ def label(context: Context) -> Any:
     return context.metadata.get("call")
 
 
-def total(store: SqliteStore, id: str) -> int:
+def total(store: Store, id: str) -> int:
     """Return the count of an entity, read from the store itself."""
     state = rival_on(store).get(id).state
     assert isinstance(state, Open)

@@ -1,4 +1,4 @@
-"""What reaches a caller: its own result or error, whatever the calls it was written with came to."""
+"""What reaches a caller: its own result or error, whatever the others of its commit came to."""
 
 from __future__ import annotations
 
@@ -372,7 +372,7 @@ def test_a_key_counts_once_in_a_chain(run: Run, store: WatchedStore, service: As
 def test_a_thread_that_fails_tells_everybody(
     run: Run, service: AsyncSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given a defect in the machinery itself, callers get its error, and the next ones are served."""
+    """Given a defect in the machinery, callers get its error, and the next ones are served."""
     monkeypatch.setattr("threading.excepthook", lambda *_: None)
 
     def defect(lockstep: Lockstep) -> object:
