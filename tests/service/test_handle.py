@@ -12,6 +12,7 @@ from tests.service.orders import (
     Fail,
     Mislead,
     Note,
+    OrderCommand,
     Orders,
     OutOfPaperError,
     Paid,
@@ -35,7 +36,7 @@ from holdfast import (
     VersionConflictError,
     open_store,
 )
-from holdfast.stores.contract import Store
+from holdfast.stores.contract import Key, Store
 from holdfast.testing.clock import START, ManualClock
 
 
@@ -71,6 +72,31 @@ def test_an_equal_state_is_a_transition_all_the_same(orders: Orders, clock: Manu
 
     assert (record.version, record.state, record.updated_at) == (2, Pending(total=5), later)
     assert names(orders, "o-1") == ["Place", "Note"]
+
+
+def test_the_entry_into_a_state_is_kept_through_its_own_transitions(
+    orders: Orders, store: Store
+) -> None:
+    """The version at which it was entered tells one stay in a state from the next."""
+
+    def entered() -> int:
+        [loaded] = store.load([Key("order", "o-1")])
+        assert loaded.entity is not None
+        return loaded.entity.entered_version
+
+    seen: list[int] = []
+    commands: list[OrderCommand] = [
+        Place(total=5),
+        Note(text="a"),
+        Pay(card="4"),
+        Note(text=""),
+        Remove(),
+    ]
+    for command in commands:
+        orders.handle("o-1", command)
+        seen.append(entered())
+    orders.handle("o-1", Place(total=5))
+    assert [*seen, entered()] == [1, 1, 3, 3, 5, 6]
 
 
 def test_a_deletion_answers_with_what_was_deleted(orders: Orders, clock: ManualClock) -> None:
