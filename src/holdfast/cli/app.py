@@ -88,8 +88,8 @@ def _forget_output() -> None:
 def app(**options: object) -> None:
     """Durable, typed state machines: apply commands, look at entities, verify the store.
 
-    TARGET names a Service, or a function without parameters that returns one, as
-    module:attribute. Modules are looked for in the current folder first.
+    TARGET names a Service or an AsyncService, or a function without parameters that returns one,
+    as module:attribute. Modules are looked for in the current folder first.
 
     Tables are for terminals: in a pipe the output is JSON, one object a line. --json and --table
     choose by hand. Every verb has a --help of its own.

@@ -123,7 +123,7 @@ def send(
 
     Exit codes: 0 applied, or previewed; 1 the command was refused; 2 not begun: no such command,
     a field that is wrong or missing; 4 the store failed; 5 a conflict, or the handler failed.
-    After 1, 2 and 5 nothing was written.
+    A command that is refused, meets a conflict or fails writes nothing.
     """
     if preview and key is not None:
         raise click.UsageError("--preview writes nothing, so it takes no --key")
