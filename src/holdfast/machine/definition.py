@@ -134,7 +134,7 @@ class Machine(Generic[S, C, D]):
         result = await signature.function(**{name: given[name] for name in signature.parameters})
         if type(result) in signature.targets_from(type(state)):
             return cast("S | None", result)
-        raise self._undeclared(state, command, result)
+        raise self._undeclared(state, command, result, awaited=True)
 
     def allowed(self, state: S | None) -> tuple[type[C], ...]:
         """Return the commands that a state takes; None asks for those that create."""
@@ -256,11 +256,14 @@ class Machine(Generic[S, C, D]):
             [tag_of(cls) for cls in self.allowed(state)],
         )
 
-    def _undeclared(self, state: S | None, command: C, result: object) -> DefinitionError:
+    def _undeclared(
+        self, state: S | None, command: C, result: object, *, awaited: bool = False
+    ) -> DefinitionError:
         signature = self._handler_of[type(state), type(command)]
         if isinstance(result, Coroutine):
             result.close()
-            raise DefinitionError(f"{signature.location} {_coroutine_advice(signature)}")
+            advice = _FORGOTTEN if awaited or not signature.is_async else _ASYNC
+            raise DefinitionError(f"{signature.location} {advice}")
         declared = " | ".join(
             "None" if t is NoneType else t.__name__ for t in signature.targets_from(type(state))
         )
@@ -276,10 +279,8 @@ class Machine(Generic[S, C, D]):
         )
 
 
-def _coroutine_advice(signature: Signature) -> str:
-    if signature.is_async:
-        return "is a coroutine function; decide with astep, or with AsyncService"
-    return "returned a coroutine; await it in an `async def` handler, and return the state"
+_ASYNC = "is a coroutine function; decide with astep, or with AsyncService"
+_FORGOTTEN = "returned a coroutine; await it in an `async def` handler, and return the state"
 
 
 def _entry(signature: Signature, source: type) -> _Entry:

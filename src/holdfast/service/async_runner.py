@@ -84,7 +84,7 @@ class AsyncWorld:
         if caller is not None:
             caller.add_done_callback(stop)
         try:
-            record = await deciding
+            return await deciding
         except CancelledError:
             task = current_task()
             if deciding.cancelled() and not (task and task.cancelling()):
@@ -93,9 +93,6 @@ class AsyncWorld:
         finally:
             if caller is not None:
                 caller.remove_done_callback(stop)
-        if caller is not None and caller.cancelled():  # and the handler made nothing of it
-            raise _cancelled(ask)
-        return record
 
 
 async def run_async(plan: Plan[T], world: AsyncWorld) -> T:

@@ -169,13 +169,20 @@ class Draft:
         return self.take(call, context, state)
 
     async def answer_async(self, call: Call, deps: Any, token: str) -> Record[Any]:
-        """Decide as `answer` does, awaiting the handler."""
+        """Decide as `answer` does, awaiting the handler, in a task of its own.
+
+        Where that was cancelled nothing is taken over, whatever the handler made of it.
+        """
+        from asyncio import CancelledError, current_task
+
         record = self.settled(call, token)
         if record is not None:
             return record
         context = self.context(call, token)
         try:
             state = await self.machine.astep(self.state, call.command, deps, context)
+            if (task := current_task()) is not None and task.cancelling():
+                raise CancelledError
         except InvalidTransitionError as error:
             raise self.named(error) from None
         except Exception as error:
