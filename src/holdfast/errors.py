@@ -211,7 +211,8 @@ class TransactionClosedError(HoldfastError):
 class BatchError(ExceptionGroup[Exception], HoldfastError):
     """A batch that is all or nothing failed; nothing was written.
 
-    `failures` maps the index of a request to its error; requests that are not in it were sound.
+    `failures` maps the index of a request to its error; requests that are not in it were sound,
+    as far as they were decided.
     """
 
     failures: dict[int, Exception]
