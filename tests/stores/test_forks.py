@@ -68,8 +68,9 @@ def scene_the_parent_closes_first(path: str) -> None:
             assert count(store, "child", 3) == 6
 
         pid = fork(child)
+        os.close(child_writes)  # so that reading ends if the child does
         assert count(store, "parent") == 2
-        os.read(parent_reads, 1)
+        assert os.read(parent_reads, 1) == b"."
     os.write(parent_writes, b".")
     wait(pid)
     with open_store(f"sqlite:///{path}") as store:
