@@ -61,10 +61,12 @@ class AsyncWorld:
 
             decisions = [self._decide(decision) for decision in ask.decisions]
             return await gather(*decisions, return_exceptions=True)
-        answer = ask.perform(self)
-        if isinstance(ask, Sleep | Notify) and isawaitable(answer):
-            return await answer
-        return answer
+        if isinstance(ask, Sleep):
+            return await self.sleep(ask.seconds)
+        if isinstance(ask, Notify):
+            answer = ask.hook(ask.value)
+            return await answer if isawaitable(answer) else answer
+        return ask.perform(self)
 
     async def _decide(self, ask: Decide) -> Any:
         """Decide in a task of its own, so that a cancelled handler harms nobody else."""

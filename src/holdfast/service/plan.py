@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar, cast
@@ -57,6 +57,8 @@ class Plans(Generic[S, C, D]):
             raise DefinitionError(
                 f"{machine.name} takes deps: Service({machine.name}, store, deps=…)"
             )
+        if isinstance(deps, Coroutine):
+            raise DefinitionError(f"{machine.name}: deps= is a coroutine; await it, and pass that")
         self.machine = machine
         self.binding = Binding(machine, deps, retry)
 
@@ -263,10 +265,10 @@ class Plans(Generic[S, C, D]):
             for place, answer in zip(chain.from_iterable(places), settled, strict=True):
                 answers[place] = answer
 
-        def tell(settled: Sequence[Answer]) -> None:
+        def tell(settled: Sequence[Answer]) -> object:
             take(settled)
             assert before_commit is not None
-            before_commit(answers.copy())
+            return before_commit(answers.copy())
 
         if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
             settled = yield from settle(

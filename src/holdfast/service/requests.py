@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from holdfast.errors import DefinitionError
 from holdfast.stores.contract import Check, Checkpoint, Key, Store, Write
 
 T = TypeVar("T")
@@ -169,5 +170,9 @@ class Notify(Ask, frozen=True):
     value: object
 
     def perform(self, world: World) -> Any:
-        """Answer with what the hook returns."""
-        return self.hook(self.value)
+        """Answer with what the hook returns; a coroutine is refused, for nobody awaits it here."""
+        answer = self.hook(self.value)
+        if isinstance(answer, Coroutine):
+            answer.close()
+            raise DefinitionError(f"{self.hook!r} is a coroutine function; use a plain one")
+        return answer

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from holdfast.errors import VersionConflictError
+from holdfast.errors import DefinitionError, VersionConflictError
 from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Notify, Plan
@@ -38,15 +39,27 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
 
     def attempt(_: object) -> Any:
         with service.begin() as transaction:
-            return work(transaction)
+            return _plain(work, work(transaction))
 
     async def attempt_async(_: object) -> Any:
         async with service.begin() as transaction:
-            return await work(transaction)
+            working = work(transaction)
+            if not isawaitable(working):
+                raise DefinitionError(
+                    f"transact takes a coroutine function with AsyncService, and {work!r} is none"
+                )
+            return await working
 
     if isinstance(service.world, AsyncWorld):
         return run_async(_transact(service.plans, attempt_async), service.world)
     return run(_transact(service.plans, attempt), service.world)
+
+
+def _plain(work: Callable[[Any], Any], result: Any) -> Any:
+    if isinstance(result, Coroutine):
+        result.close()
+        raise DefinitionError(f"{work!r} is a coroutine function; use AsyncService, and await it")
+    return result
 
 
 def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], Any]) -> Plan[Any]:
