@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from tests.cli.conftest import PLAIN, Cli, spawn
+
+from holdfast.cli.fields import fields_of
 
 MANY = """
 from datetime import datetime
@@ -189,12 +192,36 @@ def test_what_is_no_command_is_not_begun(
     assert not (many / "kept.db").exists()
 
 
-@pytest.mark.parametrize("id", ["", "a\0b", "x" * 5000])
-def test_what_is_no_id_is_not_begun(cli: Cli, id: str) -> None:
-    """An id is text that a store can hold."""
-    done = cli("send", "shop:orders", id, "Place", "total=1")
+@pytest.mark.parametrize(
+    ("id", "options", "message"),
+    [
+        ("", [], "the id is empty"),
+        ("a\0b", [], "the id"),
+        ("x" * 5000, [], "the id"),
+        ("o-1", ["--key", ""], "the key is empty"),
+        ("o-1", ["--key", "x" * 5000], "the key"),
+        ("o-1", ["--metadata", "text=" + "x" * 70_000], "the metadata takes"),
+    ],
+)
+def test_what_no_store_can_hold_is_not_begun(
+    cli: Cli, shop: Path, id: str, options: Sequence[str], message: str
+) -> None:
+    """Ids, keys and metadata are checked before anything is opened."""
+    done = cli("send", "shop:orders", id, "Place", "total=1", *options)
     assert (done.code, done.out) == (2, "")
-    assert "the id" in done.err
+    assert message in done.err
+    assert not (shop / "shop.db").exists()
+
+
+def test_a_class_of_another_kind_tells_its_fields_too() -> None:
+    """Names and types come from its annotations; what has a default is optional."""
+
+    @dataclass(frozen=True)
+    class Move:
+        place: Annotated[str, "where"]
+        steps: int = 1
+
+    assert [str(field) for field in fields_of(Move)] == ["place: str", "steps: int (optional)"]
 
 
 @pytest.mark.parametrize(

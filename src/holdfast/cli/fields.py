@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
+from inspect import Parameter, signature
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -37,9 +38,15 @@ class Field(NamedTuple):
 
 def fields_of(command: type) -> list[Field]:
     """Return the fields of a command class, in their order."""
+    if issubclass(command, msgspec.Struct):
+        return [
+            Field(field.encode_name, field.type, field.required)
+            for field in msgspec.structs.fields(command)
+        ]
+    types = get_type_hints(command, include_extras=True)
     return [
-        Field(field.encode_name, field.type, field.required)
-        for field in msgspec.structs.fields(command)
+        Field(name, types.get(name, Any), parameter.default is Parameter.empty)
+        for name, parameter in signature(command).parameters.items()
     ]
 
 
@@ -97,8 +104,12 @@ def type_text(declared: Any) -> str:
     if isinstance(declared, type) and issubclass(declared, Enum):
         return " | ".join(repr(member.value) for member in declared)
     if origin is Annotated:
-        limits = [repr(part).partition("(")[2][:-1] for part in parts[1:]]
-        return f"{type_text(parts[0])} ({', '.join(limits)})"
+        limits = ", ".join(
+            repr(part).removeprefix("msgspec.Meta(")[:-1]
+            for part in parts
+            if isinstance(part, msgspec.Meta)
+        )
+        return type_text(parts[0]) + (f" ({limits})" if limits else "")
     if origin in (Union, UnionType, Literal):
         tell = repr if origin is Literal else type_text
         return " | ".join(map(tell, parts))

@@ -30,9 +30,9 @@ from holdfast.errors import RejectedError
 from holdfast.machine.canonical import format_time
 from holdfast.machine.codec import tag_of
 from holdfast.machine.model import TAG_FIELD
-from holdfast.record import Change, Record
+from holdfast.record import Change, Record, Request
 from holdfast.service.async_service import AsyncService
-from holdfast.service.call import check_id
+from holdfast.service.call import check_request
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def send(
     metadata = _metadata(by, notes)
     with open_service(target, existing=preview) as service:
         given = read_command(service.machine, command, fields)
-        check_id(id)
+        check_request(service.machine, Request(id, given, key, metadata))
         if preview:
             change = _call(
                 service, "preview", id, given, expected_version=expected, metadata=metadata
