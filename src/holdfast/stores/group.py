@@ -101,8 +101,9 @@ class GroupCommit:
             group, own.group = own.group, []
             waiting, self._waiting = self._waiting, []
             self._writing = bool(waiting)
+            if waiting:  # under the lock: an interrupted thread either still waits, or has the lead
+                waiting[0].group = waiting
         if waiting:
-            waiting[0].group = waiting
             waiting[0].told.release()
         for submission in group:
             if submission is not own:
