@@ -459,6 +459,38 @@ def test_the_hook_is_told_of_a_conflict_that_is_not_tried_again(
     assert told == [Conflict("order", "o-1", 1, 2, 1, 1, None)]
 
 
+def test_the_hook_is_told_of_a_version_that_had_passed_before_the_call(
+    counting: CountingStore, world: FakeWorld, desk: Desk
+) -> None:
+    """Nobody needs to write for a caller to have seen an old version; it counts as a hot spot."""
+    told: list[Conflict] = []
+    orders = contended(counting, desk, 0, on_conflict=told.append)
+    handle_in(world, orders, "o-1", Note(text="a"))
+    handle_in(world, orders, "o-1", Note(text="b"))
+
+    with pytest.raises(VersionConflictError):
+        handle_in(world, orders, "o-1", Note(text="mine"), expected_version=1)
+
+    assert told == [Conflict("order", "o-1", 1, 3, 2, 1, None)]
+    assert [(spot.id, spot.conflicts) for spot in orders.contention()] == [("o-1", 1)]
+
+
+def test_the_hook_is_not_told_of_what_a_handler_raises(
+    counting: CountingStore, world: FakeWorld, desk: Desk
+) -> None:
+    """A conflict of another call is that call's."""
+    told: list[Conflict] = []
+    orders = contended(counting, desk, 0, on_conflict=told.append)
+
+    def interrupt() -> None:
+        raise VersionConflictError("order", "o-9", 1, 2)
+
+    desk.interrupts.append(interrupt)
+    with pytest.raises(VersionConflictError):
+        handle_in(world, orders, "o-1", Note(text="mine"))
+    assert (told, orders.contention()) == ([], [])
+
+
 def test_what_the_hook_raises_reaches_the_caller(
     counting: CountingStore, world: FakeWorld, desk: Desk
 ) -> None:

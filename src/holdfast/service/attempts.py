@@ -72,6 +72,14 @@ class Attempts:
             self.retry.breaker.failed(conflict, now)
         delay = self.retry.delay_seconds(self.made, (yield Random()))
         failure = self._failure(conflict, delay)
+        yield from self.tell(conflict, delay if failure is None else None)
+        if failure is None:
+            yield Sleep(delay)
+            self.elapsed += delay
+        return failure
+
+    def tell(self, conflict: VersionConflictError, delay_seconds: float | None) -> Plan[None]:
+        """Tell the monitoring hook of a conflict, and of the wait that follows."""
         if self.retry.on_conflict is not None:
             yield Notify(
                 self.retry.on_conflict,
@@ -82,13 +90,9 @@ class Attempts:
                     conflict.actual,
                     conflict.gap,
                     self.made,
-                    delay if failure is None else None,
+                    delay_seconds,
                 ),
             )
-        if failure is None:
-            yield Sleep(delay)
-            self.elapsed += delay
-        return failure
 
     def _failure(self, conflict: VersionConflictError, delay: float) -> VersionConflictError | None:
         """Return why there is no next attempt; None where there is one."""

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from holdfast.errors import (
+    CheckpointConflictError,
     OutcomeUnknownError,
     RejectedError,
     StoreError,
@@ -95,6 +96,9 @@ def settle(
             decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
             answers = [answer for decision in decisions for answer in decision.answers]
             writes = [d.write for d in decisions if d.write is not None]
+            for stale in _stale(binding, groups, answers):
+                binding.contention.record(stale.id)
+                yield from attempts.tell(stale, None)
             if _hindered(answers, atomic=atomic, checkpoint=checkpoint):
                 return answers
             if not writes and checkpoint is None:
@@ -107,7 +111,10 @@ def settle(
                 checkpoint=checkpoint,
                 timeout_seconds=attempts.left_seconds,
             )
-            conflict = first_conflict(asked, (yield from commit(binding, asked)))
+            outcomes = yield from commit(binding, asked)
+            if checkpoint is not None:
+                _expect_moved(binding, checkpoint, outcomes.pop())
+            conflict = first_conflict(asked, outcomes)
             if conflict is None:
                 attempts.succeeded()
                 return answers
@@ -172,9 +179,32 @@ def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConfli
     return late[0] if late else None
 
 
+def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) -> None:
+    """Raise where the checkpoint is elsewhere, and was not merely held back with its batch."""
+    after = checkpoint.after or 0
+    if not outcome.applied and outcome.version != after:
+        raise CheckpointConflictError(
+            binding.machine.name, checkpoint.name, after, outcome.version
+        )
+
+
 def _key(binding: Binding, group: Group) -> Key:
     keys = [call.key for call in group.calls if call.key is not None]
     return Key(binding.machine.name, group.id, tuple(dict.fromkeys(keys)))
+
+
+def _stale(
+    binding: Binding, groups: Sequence[Group], answers: Sequence[Answer]
+) -> list[VersionConflictError]:
+    """Return the conflicts of calls that expected another version than the one loaded."""
+    calls = (call for group in groups for call in group.calls)
+    return [
+        answer
+        for call, answer in zip(calls, answers, strict=True)
+        if isinstance(answer, VersionConflictError)
+        and (answer.machine, answer.id) == (binding.machine.name, call.id)
+        and answer.expected == call.expected_version
+    ]
 
 
 def _renewed(binding: Binding, group: Group) -> Group:
