@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -248,15 +249,47 @@ def test_a_reader_that_goes_away_is_no_error(filled: Path, cli: Cli, output: str
     assert process.wait(60) == 141
 
 
-def test_an_output_that_is_full_is_told(filled: Path) -> None:
+BARE = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""The environment of a shell that asks Python for nothing; its output is buffered."""
+
+
+@pytest.mark.parametrize("environment", [BARE, {**BARE, "PYTHONUNBUFFERED": "1"}])
+@pytest.mark.parametrize(
+    "arguments", [["list", "shop:orders", "--all"], ["--help"], ["list", "--help"], ["--version"]]
+)
+def test_an_output_that_is_full_is_told(
+    filled: Path, arguments: list[str], environment: dict[str, str]
+) -> None:
     """What was not shown is not claimed to be."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*PLAIN, "list", "shop:orders", "--all"],
+            [*PLAIN, *arguments],
             cwd=filled, check=False, stdout=full, stderr=subprocess.PIPE, text=True,
+            env=environment,
         )  # fmt: skip
-    assert done.returncode == 5
     assert done.stderr == "Error: cannot write the output: No space left on device\n"
+    assert done.returncode == 5
+
+
+CLOSED = {
+    "list shop:orders >&-": (5, "Error: cannot write the output: Bad file descriptor\n"),
+    "--help >&-": (5, "Error: cannot write the output: Bad file descriptor\n"),
+    "run shop:orders - <&-": (2, "Error: cannot read standard input: Bad file descriptor\n"),
+    "show shop:orders nobody 2>&-": (3, ""),
+    "show shop:orders nobody 2>/dev/full": (3, ""),
+    "run shop:orders in.ndjson >&- 2>&-": (5, ""),
+}
+
+
+@pytest.mark.parametrize("call", CLOSED)
+def test_a_stream_that_is_closed_is_told(filled: Path, call: str) -> None:
+    """With the exit code where there is no other way; the store is not written in its place."""
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.join(PLAIN)} {call}"],
+        cwd=filled, check=False, capture_output=True, text=True, timeout=60, env=BARE,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == CLOSED[call]
+    assert spawn(filled, "verify", "shop:orders").code == 0
 
 
 def test_an_encoding_without_the_characters_shows_escapes(filled: Path) -> None:

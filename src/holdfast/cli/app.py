@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import click
 
-from holdfast.cli.exits import MEANINGS, Exit, Failure, failure_of
+from holdfast.cli.exits import MEANINGS, Exit, Failure, failure_of, output_failure
 from holdfast.cli.text import visible
 
 VERBS = {
@@ -53,33 +54,55 @@ class App(click.Group):
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code.value), text) for code, text in MEANINGS.items()])
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; the help and the version are written here."""
+        with _errors_told(in_full="--traceback" in sys.argv[1:2]):
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the verb; an error becomes one line on the standard error and an exit code."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except (click.ClickException, click.exceptions.Exit):
-            raise
-        except BrokenPipeError:
-            _forget_output()
-            ctx.exit(Exit.PIPE_CLOSED)
-        except KeyboardInterrupt as error:
-            _end(ctx, Failure("interrupted", Exit.INTERRUPTED), error)
-        except Exception as error:  # noqa: BLE001 (told to the user, with an exit code)
-            _end(ctx, failure_of(error), error)
-        return result
+        with _errors_told(in_full=ctx.params["traceback"]):
+            return super().invoke(ctx)
 
 
-def _end(ctx: click.Context, failure: Failure, error: BaseException) -> NoReturn:
-    if ctx.params["traceback"]:
-        traceback.print_exception(error)
-    click.echo(f"Error: {visible(failure.message)}", err=True)
-    ctx.exit(failure.code)
+@contextmanager
+def _errors_told(*, in_full: bool) -> Generator[None]:
+    """Write what is left of the output, and end with an exit code where something failed."""
+    try:
+        yield
+        _flush()
+    except (click.ClickException, click.exceptions.Exit):
+        raise
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(Exit.PIPE_CLOSED) from error
+    except KeyboardInterrupt as error:
+        _end(Failure("interrupted", Exit.INTERRUPTED), error, in_full=in_full)
+    except Exception as error:  # noqa: BLE001 (told to the user, with an exit code)
+        failure = output_failure(error) if _is_of_echo(error) else failure_of(error)
+        _end(failure, error, in_full=in_full)
 
 
-def _forget_output() -> None:
-    """Send what is left to nowhere, so that the interpreter's last flush does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_failure(error) from error
+
+
+def _is_of_echo(error: Exception) -> TypeGuard[OSError]:
+    """Return whether click could not write, as it does for the help of a verb."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, OSError) and frame.f_code is click.echo.__code__
+
+
+def _end(failure: Failure, error: BaseException, *, in_full: bool) -> NoReturn:
+    with suppress(OSError):  # then the exit code alone tells it
+        if in_full:
+            traceback.print_exception(error)
+        click.echo(f"Error: {visible(failure.message)}", err=True)
+    raise click.exceptions.Exit(failure.code) from error
 
 
 @click.command("holdfast", cls=App, context_settings={"help_option_names": ["-h", "--help"]})

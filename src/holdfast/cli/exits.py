@@ -68,6 +68,11 @@ def failure_of(error: Exception) -> Failure:
     return Failure(describe(error), Exit.FAILED)
 
 
+def output_failure(error: OSError) -> Failure:
+    """Return the end of a verb whose output was not taken."""
+    return Failure(f"cannot write the output: {error.strerror or error}", Exit.FAILED)
+
+
 def describe(error: BaseException) -> str:
     """Return an error in one line: ours by its message, others with their type and place."""
     if isinstance(error, HoldfastError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from holdfast.cli.exits import Exit, Failure
+from holdfast.cli.exits import output_failure
 from holdfast.cli.text import visible, visible_json
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def write(text: str = "", *, end: str = "\n") -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Failure(f"cannot write the output: {error.strerror}", Exit.FAILED) from error
+        raise output_failure(error) from error
 
 
 def write_lines(objects: Iterable[Mapping[str, Any]]) -> None:
