@@ -27,6 +27,7 @@ from tests.service.orders import (
 
 from holdfast import (
     CommandRejectedError,
+    Context,
     DefinitionError,
     InvalidTransitionError,
     NotFoundError,
@@ -307,6 +308,36 @@ def test_the_token_is_one_for_each_call(orders: Orders, desk: Desk) -> None:
     assert len(set(tokens)) == 5
     assert all(len(token) == 32 and int(token, 16) >= 0 for token in tokens)
     assert [orders.history(f"o-{number}")[0].token for number in range(5)] == tokens
+
+
+def test_a_replay_with_the_recorded_contexts_sees_what_the_handlers_saw(
+    orders: Orders, desk: Desk, clock: ManualClock
+) -> None:
+    """The log holds all that a context is made of, so that a replay decides the same."""
+    commands: list[OrderCommand] = [
+        Place(total=5),
+        Note(text="a"),
+        Pay(card="4"),
+        Remove(),
+        Place(total=6),
+    ]
+    for number, command in enumerate(commands):
+        orders.handle("o-1", command, metadata={"n": number} if number % 2 else None)
+        clock.advance(60)
+    seen, states = desk.contexts, []
+    replayed = Desk()
+
+    state = None
+    for transition in orders.history("o-1"):
+        assert transition.token is not None
+        assert transition.command is not None
+        version = transition.version - 1 if state else 0
+        context = Context(transition.at, transition.token, "o-1", version, transition.metadata)
+        state = order.step(state, transition.command, replayed, context)
+        states.append(state)
+
+    assert replayed.contexts == seen
+    assert states == [transition.state for transition in orders.history("o-1")]
 
 
 def test_the_time_of_an_entity_does_not_fall(orders: Orders, clock: ManualClock) -> None:
