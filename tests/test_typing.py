@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,9 @@ def found_by_pyright(folder: Path) -> dict[int, str]:
 
 @pytest.mark.parametrize("find", [found_by_mypy, found_by_pyright])
 def test_a_type_checker_finds_the_planted_mistakes_and_no_others(
-    find: object, tmp_path: Path
+    find: Callable[[Path], dict[int, str]], tmp_path: Path
 ) -> None:
     """The correct uses around them, and what they assert of their types, pass."""
-    assert callable(find)
     found = find(tmp_path)
 
     assert len(planted()) > 90

@@ -130,7 +130,9 @@ def handlers_are_checked() -> None:
 
 def machines_are_typed() -> None:
     assert_type(order.step(None, Place(total=1)), Pending | Paid | None)
-    assert_type(order.step(Pending(total=1), Pay(card="4"), Desk(), context()), Pending | Paid | None)
+    assert_type(
+        order.step(Pending(total=1), Pay(card="4"), Desk(), context()), Pending | Paid | None
+    )
     assert_type(order.allowed(None), tuple[type[Place] | type[Pay], ...])
     assert_type(order.final, tuple[type[Pending] | type[Paid], ...])
     assert_type(order.parse_command(b"{}"), Place | Pay)
