@@ -75,6 +75,8 @@ def test_a_list_is_narrowed_to_states(cli: Cli, filled: None) -> None:
     """One state, or several."""
     paid = cli("list", "shop:orders", "--state", "Paid").lines
     both = cli("list", "shop:orders", "--state", "Paid", "--state", "Pending").lines
+    twice = cli("list", "shop:orders", "--state", "Paid", "--state", "Paid").lines
+    assert twice == paid
     assert [line["id"] for line in paid] == ["o-2"]
     assert [line["id"] for line in both] == ["o-1", "o-2"]
 

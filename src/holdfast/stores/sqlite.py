@@ -167,7 +167,7 @@ class SqliteStore(Store):
             with _one_moment(connection):
                 return [
                     EntityRow._make(row)
-                    for state_type in state_types
+                    for state_type in dict.fromkeys(state_types)
                     for row in connection.execute(query, {**page, "state_type": state_type})
                 ]
 

@@ -200,6 +200,7 @@ class Finds(Suite):
             (["Closed"], ["b"]),
             (["Open", "Closed"], ["a", "b", "d"]),
             (["Closed", "Open"], ["a", "b", "d"]),
+            (["Open", "Closed", "Open"], ["a", "b", "d"]),
             (["open"], []),
             ([], []),
         ],
@@ -207,7 +208,7 @@ class Finds(Suite):
     def test_states_narrow_what_is_found(
         self, store: Store, states: list[str], expected: list[str]
     ) -> None:
-        """One or several, in whatever order they are named."""
+        """One or several, in whatever order and however often they are named."""
         names = {"a": "Open", "b": "Closed", "c": "Other", "d": "Open"}
         store.commit([write(id, state) for id, state in names.items()])
         assert self.ids(store.find("sample", state_types=states, limit=9)) == expected
