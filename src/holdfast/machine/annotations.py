@@ -91,7 +91,7 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
         flatten_all(parts_of("command")),
         flatten_all(part for part in results if part not in variables),
         parameters,
-        bool(inner.__code__.co_flags & _COROUTINE),
+        bool((inner.__code__.co_flags | function.__code__.co_flags) & _COROUTINE),
         flatten_all(variables),
     )
 
