@@ -12,21 +12,12 @@ from holdfast.service.retry import Retry
 from holdfast.service.service import Service
 from holdfast.stores.contract import Clock, EntityRow, Key, LogRow, Outcome, Store, Write
 from holdfast.testing.clock import ManualClock
+from holdfast.testing.conformance import drivers
 from holdfast.testing.consistency import all_transitions, faults
-from holdfast.testing.sample import (
-    Add,
-    Close,
-    Closed,
-    Create,
-    Interrupt,
-    Open,
-    Remove,
-    sample,
-    undisturbed,
-)
+from holdfast.testing.sample import Interrupt, sample, undisturbed
 from holdfast.testing.writes import MACHINE
 
-SampleService = Service[Open | Closed, Create | Add | Close | Remove, Interrupt]
+SampleService = drivers.SampleService
 ONE_ATTEMPT = Retry(attempts=1)
 
 
@@ -35,6 +26,16 @@ class Opener(Protocol):
 
     def __call__(self, *, clock: Clock | None = None) -> Store:
         """Return a store that the caller closes; `clock` overrides its time."""
+        ...
+
+
+class Connect(Protocol):
+    """Makes services of the sample machine; `interrupt` is called before each decision."""
+
+    def __call__(
+        self, store: Store, interrupt: Interrupt = undisturbed, *, attempts: int = 10
+    ) -> SampleService:
+        """Return a service on a store."""
         ...
 
 
@@ -63,10 +64,22 @@ class Suite:
             yield store
             assert faults(store) == []
 
+    @pytest.fixture(params=drivers.DRIVERS, ids=lambda driver: driver.__name__)
+    def connect(self, request: pytest.FixtureRequest) -> Connect:
+        """Return what makes services: each test of a service runs for every way to call one."""
+
+        def connect(
+            store: Store, interrupt: Interrupt = undisturbed, *, attempts: int = 10
+        ) -> SampleService:
+            driver: type[SampleService] = request.param
+            return driver(sample, store, deps=interrupt, retry=Retry(attempts=attempts))
+
+        return connect
+
     @pytest.fixture
-    def service(self, store: Store) -> SampleService:
+    def service(self, store: Store, connect: Connect) -> SampleService:
         """Return a service of the sample machine on the store."""
-        return service_on(store)
+        return connect(store)
 
 
 def service_on(

@@ -9,12 +9,12 @@ from holdfast.record import Request
 from holdfast.stores.contract import Key, Store
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.conformance.base import (
+    Connect,
     SampleService,
     Suite,
     find_row,
     first_time,
     history,
-    service_on,
     stored,
     versions,
 )
@@ -140,10 +140,12 @@ class Keys(Suite):
         assert isinstance(third, KeyReusedError)
         assert versions(store, "e") == [1]
 
-    def test_a_key_used_in_between_is_found(self, store: Store, service: SampleService) -> None:
+    def test_a_key_used_in_between_is_found(
+        self, store: Store, service: SampleService, connect: Connect
+    ) -> None:
         """Two requests at once with one key are applied once."""
         service.handle("e", Add(1))
-        late = service_on(store, first_time(lambda: service.handle("e", Add(10), key="k")))
+        late = connect(store, first_time(lambda: service.handle("e", Add(10), key="k")))
         assert late.handle("e", Add(10), key="k").version == 2
         assert service.get("e").state == Open(11)
 
