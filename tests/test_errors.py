@@ -14,6 +14,7 @@ import pytest
 
 from holdfast import (
     BatchError,
+    CheckpointConflictError,
     CircuitOpenError,
     CommandRejectedError,
     DecodeError,
@@ -48,6 +49,7 @@ SAMPLES: dict[str, HoldfastError] = {
     "KeyReusedError": KeyReusedError("order", "o-1", "k", 2, "by another command"),
     "VersionConflictError": CONFLICT,
     "RetriesExhaustedError": RetriesExhaustedError(CONFLICT, 10, "10 are allowed"),
+    "CheckpointConflictError": CheckpointConflictError("order", "stream", 3, 5),
     "CircuitOpenError": CircuitOpenError("order", "o-2", CONFLICT, 0.25),
     "NotFoundError": NotFoundError("order", "o-1"),
     "TransactionClosedError": TransactionClosedError("committed before"),

@@ -2,6 +2,7 @@
 
 from holdfast.errors import (
     BatchError,
+    CheckpointConflictError,
     CircuitOpenError,
     CommandRejectedError,
     DecodeError,
@@ -39,6 +40,7 @@ __all__ = [
     "BatchError",
     "Change",
     "Checkpoint",
+    "CheckpointConflictError",
     "CircuitBreaker",
     "CircuitOpenError",
     "Command",

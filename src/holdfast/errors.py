@@ -9,7 +9,8 @@
     │   ├── ValidationError         a value that cannot be stored and read back
     │   └── KeyReusedError          an idempotency key that names another command
     ├── VersionConflictError        nothing written; somebody else was first, decide again
-    │   └── RetriesExhaustedError   … and so it was at every attempt that the retry allows
+    │   ├── RetriesExhaustedError   … and so it was at every attempt that the retry allows
+    │   └── CheckpointConflictError another reader of the stream was first; read from there
     ├── CircuitOpenError            not tried: conflicts were too many of late
     ├── NotFoundError               no such entity
     ├── TransactionClosedError      a transaction that was committed or abandoned is over
@@ -178,6 +179,21 @@ class RetriesExhaustedError(VersionConflictError):
             f"{entity} changed under every one of {self.attempts} attempts ({self.reason}); the "
             f"last expected version {self.expected} and found {self.actual}; nothing was written, "
             "try later or raise the limits of Retry"
+        )
+
+
+class CheckpointConflictError(VersionConflictError):
+    """A checkpoint is not where the reader started from; nothing was written.
+
+    `machine` is that of the batch, `id` the name of the checkpoint, `expected` the position that
+    the reader started from and `actual` the one found.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"the checkpoint {self.id[:80]!r} is at {self.actual}, not at {self.expected} where "
+            "this reader started (Checkpoint.after): it was moved meanwhile, by another reader "
+            "perhaps; nothing was written, go on from where it is now"
         )
 
 

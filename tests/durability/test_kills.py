@@ -76,7 +76,7 @@ class Writer:
             Request(f"stream-{self.name}", Add(), metadata={"n": f"{self.name}:{place}"})
             for place in range(position, position + 4)
         ]
-        self.batch(requests, checkpoint=Checkpoint(self.name, position + 4))
+        self.batch(requests, checkpoint=Checkpoint(self.name, position + 4, position))
 
     def gone(self) -> None:
         id = f"short-{self.number()}"

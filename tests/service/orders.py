@@ -252,6 +252,6 @@ def handle_in(
     return answer
 
 
-def checkpoint(position: int) -> Checkpoint:
+def checkpoint(position: int, after: int = 0) -> Checkpoint:
     """Return how far a reader came."""
-    return Checkpoint("reader", position)
+    return Checkpoint("reader", position, after)

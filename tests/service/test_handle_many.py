@@ -30,6 +30,7 @@ from tests.service.orders import (
 from holdfast import (
     BatchError,
     Checkpoint,
+    CheckpointConflictError,
     CommandRejectedError,
     DecodeError,
     DefinitionError,
@@ -512,7 +513,7 @@ def test_a_reader_gets_ahead_though_nothing_is_written(orders: Orders, store: St
     """A batch that was refused whole, or was empty, was read all the same."""
     orders.handle_many([("a", Note(text="x"))], checkpoint=checkpoint(1))
     assert store.checkpoint("reader") == 1
-    orders.handle_many([], checkpoint=checkpoint(9))
+    orders.handle_many([], checkpoint=checkpoint(9, 1))
     assert store.checkpoint("reader") == 9
 
 
@@ -523,7 +524,7 @@ def test_an_error_that_is_no_refusal_holds_the_reader_up(orders: Orders, store: 
     with pytest.raises(BatchError) as caught:
         orders.handle_many(
             [("b", Place(total=1)), ("b", Refuse(reason="no")), ("a", Fail(reason="tray"))],
-            checkpoint=checkpoint(4),
+            checkpoint=checkpoint(4, 1),
         )
 
     assert {place: type(e) for place, e in caught.value.failures.items()} == {2: OutOfPaperError}
@@ -560,10 +561,40 @@ def test_checkpoints_of_different_readers_do_not_touch_each_other(
     assert (store.checkpoint("a"), store.checkpoint("b"), store.checkpoint("c")) == (5, 3, None)
 
 
+@pytest.mark.parametrize("late", [5, 4, 1])
+def test_of_two_readers_one_is_refused(store: Store, desk: Desk, orders: Orders, late: int) -> None:
+    """Both started from the beginning; the one that comes second writes nothing, and is told."""
+    other = Service(order, store, deps=Desk())
+    orders.handle_many([("a", Place(total=1))], checkpoint=checkpoint(3))
+    desk.interrupts.append(
+        lambda: other.handle_many([("a", Note(text="first"))], checkpoint=checkpoint(5, 3))
+    )
+    with pytest.raises(CheckpointConflictError, match="'reader' is at 5, not at 3") as caught:
+        orders.handle_many([("a", Note(text="second"))], checkpoint=checkpoint(5, 3))
+    assert (caught.value.id, caught.value.expected, caught.value.actual) == ("reader", 3, 5)
+    with pytest.raises(CheckpointConflictError):
+        orders.handle_many([("b", Place(total=1))], checkpoint=checkpoint(late))
+    assert store.checkpoint("reader") == 5
+    assert orders.get("a").state == Pending(total=1, notes=["first"])
+    assert orders.count_by_state() == {"Pending": 1}
+
+
 @pytest.mark.parametrize(
-    "bad", [Checkpoint("", 1), Checkpoint("a" * 513, 1), Checkpoint("a", -1), Checkpoint("a\0", 1)]
+    "bad",
+    [
+        Checkpoint("", 1),
+        Checkpoint("a" * 513, 1),
+        Checkpoint("a", -1),
+        Checkpoint("a\0", 1),
+        Checkpoint("a", 4, 5),
+        Checkpoint("a", 4, -1),
+        Checkpoint("a", 4, True),
+        3,
+        "reader",
+        ("a", 1),
+    ],
 )
-def test_what_is_no_checkpoint_is_refused(orders: Orders, bad: Checkpoint) -> None:
+def test_what_is_no_checkpoint_is_refused(orders: Orders, bad: Any) -> None:
     """Before anything is decided."""
     with pytest.raises(ValidationError):
         orders.handle_many([("a", Place(total=1))], checkpoint=bad)

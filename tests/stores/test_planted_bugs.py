@@ -57,13 +57,17 @@ BUGS = {
         "stores/sqlite.py",
         "        return self._write(apply, timeout_seconds)\n",
         "        if checkpoint is not None:\n"
-        "            position = {**checkpoint._asdict(), 'updated_at': recorded_at}\n"
+        "            position = {'name': checkpoint.name, 'position': checkpoint.position}\n"
+        "            position = {**position, 'updated_at': recorded_at}\n"
         "            query = _QUERIES['save_checkpoint'].text\n"
         "            self._write(lambda writer: writer.execute(query, position), None)\n"
         "        return self._write(apply, timeout_seconds)\n",
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py", "len(writes) > 1 or checkpoint is not None", "len(writes) > 1"
+    ),
+    "a checkpoint moves from anywhere": Bug(
+        "stores/contract.py", "due = position == (checkpoint.after or 0)", "due = position >= 0"
     ),
     "a key is looked up for any entity": Bug(
         f"{SQL}/queries.sql", "AND id = :id AND key = :key;", "AND :id = :id AND key = :key;"

@@ -88,7 +88,9 @@ class Stores(RuleBasedStateMachine):
         row = self.past[name][-1]
         check = Check(machine, id, max(0, (row.version if row else 0) - late // 2))
         checks = [check] if late < 3 and name not in [wish.name for wish in batch] else []
-        checkpoint = Checkpoint("reader", len(self.sent)) if len(batch) == 2 else None
+        position = self.stores[0].checkpoint("reader") or 0
+        after = max(0, position - late % 2)
+        checkpoint = Checkpoint("reader", position + 3, after) if len(batch) == 2 else None
         self.commit(writes, checks=checks, atomic=atomic, checkpoint=checkpoint)
         self.sent += [made for made, wish in zip(writes, batch, strict=True) if wish.late >= 0]
 

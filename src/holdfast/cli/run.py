@@ -139,7 +139,7 @@ class Run:
         try:
             answers = self.service.handle_many(
                 [request for _, request in sound],
-                checkpoint=Checkpoint(self.reader, batch.last),
+                checkpoint=Checkpoint(self.reader, batch.last, self.done),
                 before_commit=keep,
             )
         except BatchError as error:

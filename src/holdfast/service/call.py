@@ -123,9 +123,19 @@ def check_time(role: str, time: object) -> datetime:
 
 def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint; raises ValidationError for a name or a position that cannot be one."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise ValidationError(
+            f"checkpoint= is a Checkpoint(name, position, after), not {checkpoint!r:.80}"
+        )
     check_text("name of the checkpoint", checkpoint.name, MAX_KEY_BYTES)
     if not is_count(checkpoint.position):
         raise ValidationError(f"a checkpoint's position is from 0, not {checkpoint.position!r}")
+    after = checkpoint.after
+    if after is not None and not (is_count(after) and after <= checkpoint.position):
+        raise ValidationError(
+            f"a checkpoint moves forward: after= is from 0 to its position "
+            f"{checkpoint.position}, not {after!r}"
+        )
     return checkpoint
 
 

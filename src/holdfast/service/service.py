@@ -121,11 +121,13 @@ class Service(Generic[S, C, D]):
         batches of 1,000.
 
         With `atomic` all commands are written in one commit or none is. With a `checkpoint` all
-        that is not refused is written in one commit together with the reader's new position, so
-        that a reader which starts from there applies nothing twice; an error that is no refusal
-        writes nothing. Both take at most 1,000 commands, and raise BatchError, which holds the
-        errors by index. With either, `before_commit` is called with the answers that are about to
-        be committed, again after each conflict; what it raises keeps everything from being written.
+        that is not refused is written in one commit together with the reader's new position,
+        where it still stands `after` the position that the reader started from: a reader that
+        starts from it applies nothing twice, nor do two, of which one meets
+        CheckpointConflictError. An error that is no refusal writes nothing. Both take at most
+        1,000 commands, and raise BatchError, which holds the errors by index. With either,
+        `before_commit` is called with the answers that are about to be committed, again after each
+        conflict; what it raises keeps everything from being written.
         """
         return self._run(
             self.plans.handle_many(

@@ -183,9 +183,7 @@ def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) ->
     """Raise where the checkpoint is elsewhere, and was not merely held back with its batch."""
     after = checkpoint.after or 0
     if not outcome.applied and outcome.version != after:
-        raise CheckpointConflictError(
-            binding.machine.name, checkpoint.name, after, outcome.version
-        )
+        raise CheckpointConflictError(binding.machine.name, checkpoint.name, after, outcome.version)
 
 
 def _key(binding: Binding, group: Group) -> Key:

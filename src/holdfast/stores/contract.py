@@ -123,16 +123,24 @@ class Outcome(NamedTuple):
 
     applied: bool
     version: int
-    """The version of the stored row after the attempt; 0 where there is none."""
+    """The version of the stored row after the attempt; 0 where there is none.
+
+    Of a checkpoint it is the position found before.
+    """
     found: bool = False
     """Whether it was in the log already, its acknowledgement having been lost."""
 
 
 class Checkpoint(NamedTuple):
-    """How far a named reader came; written with what it read led to."""
+    """How far a named reader came; written with what it read led to.
+
+    It moves from where the reader started, so of two readers that started there one is refused.
+    """
 
     name: str
     position: int
+    after: int | None = None
+    """Where the reader started: what `Store.checkpoint` answered; None and 0 are the beginning."""
 
 
 class Drainable(Protocol):
@@ -206,12 +214,13 @@ class Store(ABC):
     ) -> list[Outcome]:
         """Write, durably, what still finds its expected version; report the others.
 
-        Answers for the writes, then for the checks. No two of them name the same entity. With
-        `atomic`, or with a check that fails, one that is too late keeps all from being written. A
+        Answers for the writes, then for the checks, then for the checkpoint. No two of them name
+        the same entity. With `atomic`, or with checks, one that is too late keeps all from being
+        written, and so does a checkpoint that is not where its reader started. A
         write that is found in the log already, by its token at the version it would make, counts
         as applied, and in an atomic batch so does all the rest. The checkpoint is written in the
-        same transaction, unless nothing is. Raises CommitUncertainError where the store cannot
-        tell what became of it.
+        same transaction, unless nothing is; it never falls. Raises CommitUncertainError where the
+        store cannot tell what became of it.
         """
 
     @abstractmethod
@@ -278,8 +287,9 @@ def seal(write: Write, recorded_at: str) -> Write:
 def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Outcome] | None:
     """Return what became of a commit that is all or nothing, None where it can go on.
 
-    The outcomes are those of the writes, then of the checks. One write that was found settles it:
-    the commit happened before. One that came too late means that nothing is written.
+    The outcomes are those of the writes, of the checks and of the checkpoint. One write that was
+    found settles it: the commit happened before. One that came too late means that nothing is
+    written.
     """
     if any(outcome.found for outcome in outcomes):
         return [outcome._replace(applied=True) for outcome in outcomes]
@@ -291,6 +301,17 @@ def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Ou
         Outcome(False, version if outcome.applied else outcome.version)
         for version, outcome in zip(expected, outcomes, strict=True)
     ]
+
+
+def judge(checkpoint: Checkpoint, stored: int | None, writes: Sequence[Write]) -> Outcome:
+    """Tell whether a checkpoint may be moved from where it is stored.
+
+    Without writes it counts as moved where it is at its new position already: that is what a
+    commit finds whose acknowledgement was lost, and nothing is applied twice by it.
+    """
+    position = stored or 0
+    due = position == (checkpoint.after or 0) and position <= checkpoint.position
+    return Outcome(due or (not writes and position == checkpoint.position), position)
 
 
 def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:

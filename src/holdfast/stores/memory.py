@@ -23,6 +23,7 @@ from holdfast.stores.contract import (
     Store,
     Write,
     all_or_none,
+    judge,
     seal,
 )
 from holdfast.stores.fork import follow_forks
@@ -67,7 +68,11 @@ class MemoryStore(Store):
         with self._held():
             outcomes = [self._judge(write) for write in sealed]
             outcomes += [self._checked(check) for check in checks]
-            settled = all_or_none(sealed, outcomes) if atomic or checks else None
+            is_late = False
+            if checkpoint is not None:
+                outcomes.append(judge(checkpoint, self._checkpoints.get(checkpoint.name), sealed))
+                is_late = not outcomes[-1].applied
+            settled = all_or_none(sealed, outcomes) if atomic or checks or is_late else None
             if settled is not None:
                 return settled
             due = [

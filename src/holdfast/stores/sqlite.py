@@ -31,6 +31,7 @@ from holdfast.stores.contract import (
     Store,
     Write,
     all_or_none,
+    judge,
     seal,
 )
 from holdfast.stores.fork import follow_forks
@@ -106,7 +107,11 @@ class SqliteStore(Store):
         def apply(connection: sqlite3.Connection) -> list[Outcome]:
             outcomes = _write_entities(connection, sealed)
             outcomes += [_checked(connection, check) for check in checks]
-            if atomic or checks:
+            is_late = False
+            if checkpoint is not None:
+                outcomes.append(_judged(connection, checkpoint, sealed))
+                is_late = not outcomes[-1].applied
+            if atomic or checks or is_late:
                 settled = all_or_none(sealed, outcomes)
                 if settled is not None:
                     connection.execute("ROLLBACK")
@@ -114,7 +119,11 @@ class SqliteStore(Store):
             if checkpoint is not None:
                 connection.execute(
                     _QUERIES["save_checkpoint"].text,
-                    {**checkpoint._asdict(), "updated_at": recorded_at},
+                    {
+                        "name": checkpoint.name,
+                        "position": checkpoint.position,
+                        "updated_at": recorded_at,
+                    },
                 )
             return outcomes
 
@@ -562,6 +571,14 @@ def _checked(connection: sqlite3.Connection, check: Check) -> Outcome:
     row = connection.execute(_LOAD, (check.machine, check.id)).fetchone()
     version = 0 if row is None else row[2]
     return Outcome(version == check.version, version)
+
+
+def _judged(
+    connection: sqlite3.Connection, checkpoint: Checkpoint, writes: Sequence[Write]
+) -> Outcome:
+    query = _QUERIES["load_checkpoint"].positional
+    row = connection.execute(query, (checkpoint.name,)).fetchone()
+    return judge(checkpoint, None if row is None else row[0], writes)
 
 
 def _purge(connection: sqlite3.Connection, write: Write) -> None:

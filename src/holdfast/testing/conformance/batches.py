@@ -109,14 +109,15 @@ class Checkpoints(Suite):
     def test_it_is_written_with_the_batch(self, store: Store) -> None:
         """The last one counts, for each name."""
         store.commit([write("a", "Open")], checkpoint=Checkpoint("reader", 1))
-        store.commit([write("b", "Open")], checkpoint=Checkpoint("reader", 2**53))
+        store.commit([write("b", "Open")], checkpoint=Checkpoint("reader", 2**53, 1))
         store.commit([write("c", "Open")], checkpoint=Checkpoint("Leser für „b“ \U0001f4d6", 0))
         assert store.checkpoint("reader") == 2**53
         assert store.checkpoint("Leser für „b“ \U0001f4d6") == 0
 
     def test_it_is_written_without_writes(self, store: Store) -> None:
         """A reader for whom nothing was to be done moves on."""
-        assert store.commit([], checkpoint=Checkpoint("reader", 7)) == []
+        [outcome] = store.commit([], checkpoint=Checkpoint("reader", 7))
+        assert outcome.applied
         assert store.checkpoint("reader") == 7
 
     def test_it_is_held_back_with_the_batch(self, store: Store) -> None:
@@ -124,9 +125,43 @@ class Checkpoints(Suite):
         stored(store, write("late", "Open"))
         store.commit([], checkpoint=Checkpoint("reader", 1))
         batch = [write("e", "Open"), write("late", "Open")]
-        store.commit(batch, atomic=True, checkpoint=Checkpoint("reader", 2))
-        store.commit([batch[1]], atomic=True, checkpoint=Checkpoint("reader", 2))
+        store.commit(batch, atomic=True, checkpoint=Checkpoint("reader", 2, 1))
+        store.commit([batch[1]], atomic=True, checkpoint=Checkpoint("reader", 2, 1))
         assert store.checkpoint("reader") == 1
+
+    @pytest.mark.parametrize("atomic", [True, False])
+    def test_of_two_readers_one_is_too_late(self, store: Store, *, atomic: bool) -> None:
+        """The position must be the one that the reader started from, or nothing is written."""
+        first = Checkpoint("reader", 5)
+        [_, moved] = store.commit([write("a", "Open")], atomic=atomic, checkpoint=first)
+        assert moved.applied
+        for checkpoint in (first, Checkpoint("reader", 9, 4), Checkpoint("reader", 9, 6)):
+            batch = [write("b", "Open")]
+            outcomes = store.commit(batch, atomic=atomic, checkpoint=checkpoint)
+            assert outcomes == [Outcome(False, 0), Outcome(False, 5)]
+        assert store.checkpoint("reader") == 5
+        assert versions(store, "b") == []
+
+    @pytest.mark.parametrize("writes", [0, 1])
+    def test_it_never_falls(self, store: Store, writes: int) -> None:
+        """A position below the one that is stored is refused, whatever the reader says."""
+        store.commit([], checkpoint=Checkpoint("reader", 5))
+        batch = [write("a", "Open")] * writes
+        outcomes = store.commit(batch, checkpoint=Checkpoint("reader", 4, 5))
+        assert not any(outcome.applied for outcome in outcomes)
+        assert store.checkpoint("reader") == 5
+
+    def test_it_may_be_sent_again(self, store: Store) -> None:
+        """As after a lost acknowledgement: with the writes that it went with, or without any."""
+        sent = write("a", "Open", tokens=["t"])
+        for _ in range(2):
+            outcomes = store.commit([sent], atomic=True, checkpoint=Checkpoint("reader", 5))
+            assert all(outcome.applied for outcome in outcomes)
+        for _ in range(2):
+            [outcome] = store.commit([], atomic=True, checkpoint=Checkpoint("reader", 7, 5))
+            assert outcome.applied
+        assert store.checkpoint("reader") == 7
+        assert versions(store, "a") == [1]
 
     def test_it_is_held_back_by_a_check(self, store: Store) -> None:
         """So does a check that fails."""
