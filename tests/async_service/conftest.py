@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from holdfast import open_store
 from holdfast.testing.consistency import faults
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 30 + int(os.environ.get("HOLDFAST_STRESS_CALLS", "0")) / 100
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -25,7 +27,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(asyncio.wait_for(coroutine, 30))
+            return runner.run(asyncio.wait_for(coroutine, PATIENCE_SECONDS))
 
     return run
 
