@@ -399,7 +399,7 @@ class HoldsUntagged(State):
         (HoldsCallable, "order: HoldsCallable has a field of type .*Callable"),
         (
             HoldsUntagged,
-            "order: the state union cannot be encoded: .*State and Command classes only",
+            "order: HoldsUntagged.part cannot be encoded: .*State and Command classes only",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from typing import (
 import msgspec
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.members import is_model
 
 _PARAMETERS = ("state", "command", "deps", "context")
 _VAR_ARGUMENTS = 0x04 | 0x08  # CO_VARARGS | CO_VARKEYWORDS
@@ -145,11 +146,22 @@ def resolve_fields(cls: type, namespace: Mapping[str, Any], seen: set[type]) -> 
     if cls in seen or "<locals>" not in cls.__qualname__:
         return
     seen.add(cls)
+    if is_model(cls):
+        _resolve_model(cls, namespace, seen)
+        return
     nested = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
     hints = get_type_hints(cls, localns={**namespace, **nested}, include_extras=True)
     own = cls.__annotations__
     own.update({name: hints[name] for name in own})
     for part in (*cls.__bases__, *(part for hint in own.values() for part in _classes_in(hint))):
+        resolve_fields(part, namespace, seen)
+
+
+def _resolve_model(cls: Any, namespace: Mapping[str, Any], seen: set[type]) -> None:
+    """Let pydantic evaluate the annotations of its model, and follow them."""
+    cls.model_rebuild(raise_errors=False, _types_namespace=namespace)
+    hints = [info.annotation for info in cls.model_fields.values()]
+    for part in (*cls.__bases__, *(part for hint in hints for part in _classes_in(hint))):
         resolve_fields(part, namespace, seen)
 
 

@@ -17,6 +17,16 @@ from uuid import UUID
 import msgspec
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.members import (
+    TAG_FIELD,
+    fields_of,
+    is_foreign,
+    is_model,
+    outline_of,
+    part_of,
+    secrets_of,
+    types_in,
+)
 
 _JSON = msgspec.json.Encoder()
 _LEAVES = frozenset((str, int, float, bool, NoneType))
@@ -50,6 +60,9 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, set | frozenset):
         for item in value:
             yield "[...]", item
+    elif is_model(type(value)):
+        for field in fields_of(type(value)):
+            yield f".{field.name}", part_of(value, field)
     else:
         for name in _field_names(value):
             yield f".{name}", getattr(value, name)
@@ -75,6 +88,8 @@ def _plain_object(value: Any) -> Any:
         return _struct(value)
     if isinstance(value, Enum):
         return value.value
+    if is_model(type(value)):
+        return {field.stored: _plain(part_of(value, field)) for field in fields_of(type(value))}
     names = _field_names(value)
     return {name: _plain(getattr(value, name)) for name in names} if names else value
 
@@ -155,6 +170,8 @@ def needs_help(member: type) -> bool:
     found = False
     for owner, info in _types_in(member):
         match info:
+            case types.CustomType() if is_model(info.cls):
+                found = True
             case types.CustomType():
                 raise DefinitionError(
                     f"{owner} has a field of type {info.cls!r}, which has no encoding"
@@ -175,6 +192,35 @@ def needs_help(member: type) -> bool:
     return found
 
 
+def secrets_in(member: type) -> dict[str | None, frozenset[str]]:
+    """Return the names of the secret fields that a class is made of, by the tag.
+
+    They are the names of the attributes and those that are stored. Of parts that are stored without
+    a tag they stand under None.
+    """
+    found: dict[str | None, frozenset[str]] = {}
+    for _, info in _types_in(member):
+        cls = getattr(info, "cls", None)
+        if isinstance(cls, type) and (issubclass(cls, msgspec.Struct) or is_foreign(cls)):
+            hidden = secrets_of(cls)
+            tag, stored = _stored_names(cls)
+            names = hidden.union(stored[name] for name in hidden)
+            if names:
+                found[tag] = found.get(tag, frozenset()) | names
+    return found
+
+
+def _stored_names(cls: Any) -> tuple[str | None, dict[str, str]]:
+    """Return a class's tag, where it has one, and the stored names of its fields."""
+    if is_model(cls):
+        return None, {field.name: field.stored for field in fields_of(cls)}
+    if not issubclass(cls, msgspec.Struct):
+        return None, {name: name for name in secrets_of(cls)}
+    stored = dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+    config = cls.__struct_config__
+    return str(config.tag) if config.tag_field == TAG_FIELD else None, stored
+
+
 def _types_in(member: type) -> Iterator[tuple[str, Any]]:
     """Walk the types that a class is made of, each with the name of the class it stands in."""
     from msgspec.inspect import type_info
@@ -184,20 +230,12 @@ def _types_in(member: type) -> Iterator[tuple[str, Any]]:
     while pending:
         owner, info = pending.pop()
         yield owner, info
-        cls = getattr(info, "cls", None)
+        cls: Any = getattr(info, "cls", None)
         if cls is not None:
             if cls in seen:
                 continue
             seen.add(cls)
             owner = cls.__name__
-        pending += [(owner, part) for part in _types_of(info)]
-
-
-def _types_of(info: Any) -> list[Any]:
-    parts = [field.type for field in getattr(info, "fields", ()) if hasattr(field, "type")]
-    parts += getattr(info, "types", ()) or getattr(info, "item_types", ())
-    for name in ("item_type", "key_type", "value_type", "type"):
-        part = getattr(info, name, None)
-        if part is not None:
-            parts.append(part)
-    return parts
+        if cls is not None and is_model(cls):
+            info = type_info(outline_of(cls).struct)
+        pending += [(owner, part) for part in types_in(info)]

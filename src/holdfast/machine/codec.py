@@ -6,17 +6,26 @@ are sorted. A value is accepted only if its text decodes to an equal value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET
 
 from holdfast.errors import DefinitionError, ValidationError
-from holdfast.machine.canonical import encode_canonically, needs_help, parts_of
+from holdfast.machine.canonical import encode_canonically, needs_help, parts_of, secrets_in
+from holdfast.machine.members import (
+    MASK,
+    TAG_FIELD,
+    Outline,
+    decode_part,
+    expect_encodable,
+    is_foreign,
+)
 
 T = TypeVar("T")
 
@@ -29,6 +38,8 @@ _JSON = msgspec.json.Encoder(order="deterministic")
 _MAPPING = msgspec.json.Decoder(dict[str, Any])
 _FAILURES = (TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError)
 _ESCAPED_NUL = b"\\u0000"
+_WHERE = re.compile(r"(?: - at (?:`key` in )?`\$[^`]*`)+$")
+_PATH = re.compile(r"`\$([^`]*)`")
 
 
 class Codec(Generic[T]):
@@ -37,20 +48,37 @@ class Codec(Generic[T]):
     def __init__(self, role: str, members: Sequence[type]) -> None:
         self.role = role
         self.names: dict[type, str] = {member: tag_of(member) for member in members}
+        self._secrets: dict[str | None, frozenset[str]] = {}
+        self._encoders: dict[type, Callable[[T], bytes]] = {}
+        outlines: list[Outline] = []
         try:
-            decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(_union(members))
-            helped = [needs_help(member) for member in members]
+            for member in members:
+                self._add(member, outlines)
+            structs = {outline.cls: outline.struct for outline in outlines}
+            union = reduce(or_, [structs.get(member, member) for member in members])
+            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union, dec_hook=decode_part)
         except (TypeError, NameError) as error:
+            for member in members:
+                expect_encodable(member)
             raise DefinitionError(
-                f"the {role} union cannot be encoded: {error}; a field that is a union of several "
-                "classes may list State and Command classes only, and every name in an annotation "
-                "must exist when the machine is first used"
+                f"the {role} union cannot be encoded: {error}; every name in an annotation must "
+                "exist when the machine is first used"
             ) from error
-        self._decode = decoder.decode
-        self._encoders: dict[type, Callable[[T], bytes]] = {
-            member: encode_canonically if needs_it else _JSON.encode
-            for member, needs_it in zip(members, helped, strict=True)
-        }
+        self._hidden = frozenset(name for names in self._secrets.values() for name in names)
+        self._decode: Callable[[str | bytes], T] = decoder.decode
+        if outlines:
+            self._decode = _fill_in(decoder.decode, {each.struct: each for each in outlines})
+
+    def _add(self, member: type, outlines: list[Outline]) -> None:
+        outline = Outline(member, tag=member.__name__) if is_foreign(member) else None
+        cls = member if outline is None else outline.struct
+        encode = encode_canonically if needs_help(cls) else _JSON.encode
+        if outline is not None:
+            outlines.append(outline)
+            encode = _draw_first(encode, outline)
+        self._encoders[member] = encode
+        for tag, names in secrets_in(cls).items():
+            self._secrets[tag] = self._secrets.get(tag, frozenset()) | names
 
     def encode(self, value: T) -> tuple[str, T]:
         """Return the JSON text of a member, and the equal value that the text decodes to.
@@ -58,11 +86,29 @@ class Codec(Generic[T]):
         Raises ValidationError, with the path, for what could not be read back as it is.
         """
         encode = self._encoders[type(value)]
-        return _encode_checked(self.role, value, encode, self._decode, MAX_VALUE_BYTES)
+        return _encode_checked(
+            self.role, value, encode, self._decode, MAX_VALUE_BYTES, hidden=self._hidden
+        )
 
     def decode(self, text: str | bytes) -> T:
         """Return the member that the text encodes; raises msgspec.DecodeError."""
-        return self._decode(text)
+        try:
+            return self._decode(text)
+        except _FAILURES as error:
+            _, path = _split(error)
+            if _is_hidden(path, self._hidden):
+                raise msgspec.ValidationError(f"the value is not valid - at `{path}`") from None
+            raise
+
+    def redact(self, text: str) -> str:
+        """Return the JSON text of a member with `***` in place of the values of secret fields."""
+        if not self._secrets:
+            return text
+        try:
+            stored = msgspec.json.decode(text)
+            return msgspec.json.encode(_masked(stored, self._secrets)).decode()
+        except _FAILURES:  # damaged text may hold a secret as well
+            return f'"{MASK}"'
 
     def parse(self, data: str | bytes | Mapping[str, Any]) -> T:
         """Return the member that somebody else's JSON encodes, constraints checked.
@@ -74,7 +120,7 @@ class Codec(Generic[T]):
         try:
             return self.decode(data)
         except _FAILURES as error:
-            raise _invalid(self.role, error) from error
+            _refuse(self.role, error, self._hidden)
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -93,8 +139,9 @@ def decode_metadata(text: str | None) -> dict[str, Any]:
 
 
 def tag_of(member: type) -> str:
-    """Return the name under which a State or Command class is stored."""
-    return cast("str", member.__struct_config__.tag)  # type: ignore[attr-defined]
+    """Return the name under which the values of a member are stored."""
+    config = getattr(member, "__struct_config__", None)
+    return member.__name__ if config is None else cast("str", config.tag)
 
 
 def _encode_mapping(
@@ -109,17 +156,19 @@ def _encode_checked(
     encode: Callable[[T], bytes],
     decode: Callable[[bytes], T],
     limit: int,
+    *,
+    hidden: frozenset[str] = frozenset(),
 ) -> tuple[str, T]:
     try:
         text = encode(value)
     except _FAILURES as error:
-        raise _invalid(role, error, _blame(encode, value, error)) from error
+        _refuse(role, error, hidden, _blame(encode, value, error))
     try:
         copy = decode(text)
     except _FAILURES as error:
-        raise _invalid(role, error) from error
+        _refuse(role, error, hidden)
     if _differ(value, copy):
-        _refuse_altered(role, value, copy)
+        _refuse_altered(role, value, copy, hidden)
     if _ESCAPED_NUL in text:
         _refuse_nul(role, msgspec.json.decode(text), "$")
     if len(text) > limit:
@@ -127,8 +176,41 @@ def _encode_checked(
     return text.decode(), copy
 
 
-def _union(members: Sequence[type]) -> Any:
-    return reduce(or_, members)
+def _draw_first(encode: Callable[[Any], bytes], outline: Outline) -> Callable[[Any], bytes]:
+    """Return how to encode values of a foreign class; their parts are encoded as they are."""
+
+    def encode_outline(value: Any) -> bytes:
+        return encode(outline.draw(value) if type(value) is outline.cls else value)
+
+    return encode_outline
+
+
+def _fill_in(
+    decode: Callable[[str | bytes], Any], outlines: Mapping[type, Outline]
+) -> Callable[[str | bytes], Any]:
+    """Return how to decode members of a union of which some are outlines."""
+
+    def decode_and_fill(text: str | bytes) -> Any:
+        value = decode(text)
+        outline = outlines.get(type(value))
+        if outline is None:
+            return value
+        try:
+            return outline.fill(value)
+        except ValueError as error:
+            raise msgspec.ValidationError(str(error)) from error
+
+    return decode_and_fill
+
+
+def _masked(value: Any, secrets: Mapping[str | None, frozenset[str]]) -> Any:
+    if isinstance(value, list):
+        return [_masked(item, secrets) for item in value]
+    if not isinstance(value, dict):
+        return value
+    tag = value.get(TAG_FIELD)
+    names = secrets.get(tag if isinstance(tag, str) else None, ())
+    return {name: MASK if name in names else _masked(item, secrets) for name, item in value.items()}
 
 
 def _blame(encode: Callable[[Any], bytes], value: Any, error: Exception) -> str:
@@ -146,17 +228,37 @@ def _blame(encode: Callable[[Any], bytes], value: Any, error: Exception) -> str:
     return path
 
 
-def _invalid(role: str, error: Exception, path: str | None = None) -> ValidationError:
-    message, _, where = str(error).partition(" - at `")
-    path = path or where.rstrip("`") or "$"
-    return ValidationError(f"the {role} is not valid at {path}: {message}", path)
+def _refuse(
+    role: str, error: Exception, hidden: frozenset[str] = frozenset(), path: str | None = None
+) -> NoReturn:
+    message, where = _split(error)
+    path = path or where
+    if _is_hidden(path, hidden):
+        raise ValidationError(f"the {role} is not valid at {path}", path) from None
+    raise ValidationError(f"the {role} is not valid at {path}: {message}", path) from error
 
 
-def _refuse_altered(role: str, value: Any, copy: Any) -> None:
+def _split(error: Exception) -> tuple[str, str]:
+    """Return what an error says, and the path at its end; of nested paths the outer is the last."""
+    text = str(error)
+    where = _WHERE.search(text)
+    if where is None:
+        return text, "$"
+    return text[: where.start()], "$" + "".join(reversed(_PATH.findall(where[0])))
+
+
+def _is_hidden(path: str, hidden: frozenset[str]) -> bool:
+    """Tell whether a path leads to or through a field that has the name of a secret one."""
+    return bool(hidden) and not hidden.isdisjoint(re.split(r"[.\[]", path))
+
+
+def _refuse_altered(role: str, value: Any, copy: Any, hidden: frozenset[str]) -> None:
     """Raise ValidationError, unless all that differs is the zone in which a time is told."""
     difference = _difference(value, copy, "$")
     if difference is not None:
         path, before, after = difference
+        if _is_hidden(path, hidden):
+            raise ValidationError(f"the {role} would not survive being stored at {path}", path)
         raise ValidationError(
             f"the {role} would not survive being stored: {path} is {_short(before)} and would be "
             f"read back as {_short(after)}",

@@ -22,7 +22,8 @@ from holdfast.machine.annotations import (
 from holdfast.machine.check import Check, check
 from holdfast.machine.codec import Codec, tag_of
 from holdfast.machine.graph import Graph, graph_of
-from holdfast.machine.model import TAG_FIELD, Command, State
+from holdfast.machine.members import TAG_FIELD, fault_of, is_foreign
+from holdfast.machine.model import Command, State
 from holdfast.record import Context
 
 if TYPE_CHECKING:
@@ -316,15 +317,27 @@ def _members(machine: str, role: str, union: Any, base: type) -> tuple[type, ...
     for cls in members:
         if cls is NoneType:
             raise DefinitionError(f"{machine}: None is no {role}; absence needs no member")
-        if not issubclass(cls, base) or cls is base:
-            raise DefinitionError(f"{machine}: {cls.__name__} does not subclass {base.__name__}")
-        _expect_plain_value(machine, cls)
+        if is_foreign(cls):
+            _expect_frozen(machine, cls)
+        elif not issubclass(cls, base) or cls is base:
+            raise DefinitionError(
+                f"{machine}: {cls.__name__} does not subclass {base.__name__}, nor is it a "
+                "dataclass, an attrs class or a pydantic model"
+            )
+        else:
+            _expect_plain_value(machine, cls)
         other = names.setdefault(tag_of(cls), cls)
         if other is not cls:
             raise DefinitionError(f"{machine}: two {role} classes are stored as {tag_of(cls)!r}")
     if not members:
         raise DefinitionError(f"{machine}: the {role} union has no member")
     return members
+
+
+def _expect_frozen(machine: str, cls: type) -> None:
+    fault = fault_of(cls)
+    if fault is not None:
+        raise DefinitionError(f"{machine}: {cls.__name__} {fault}")
 
 
 def _expect_plain_value(machine: str, cls: type) -> None:
