@@ -440,6 +440,12 @@ def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
     )
 
 
+_UNREADABLE = (
+    "a class or a field was renamed, removed or changed since it was written, or newer code wrote "
+    "it: keep old names with tag= and field(name=), give new fields a default, or use that code"
+)
+
+
 def _decode(machine: AnyMachine, id: str, version: int, role: str, text: str | None) -> Any:
     codec = machine.state_codec if role == "state" else machine.command_codec
     try:
@@ -447,5 +453,5 @@ def _decode(machine: AnyMachine, id: str, version: int, role: str, text: str | N
     except (msgspec.DecodeError, RecursionError) as error:
         raise DecodeError(
             f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
-            f"read by this code: {error}; it was written by other code, use that or newer code"
+            f"read by this code: {error}; {_UNREADABLE}"
         ) from error

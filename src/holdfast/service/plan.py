@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from holdfast.errors import (
     BatchError,
+    DecodeError,
     DefinitionError,
     NotFoundError,
     QueryError,
@@ -161,7 +162,7 @@ class Plans(Generic[S, C, D]):
         found = yield Load(wanted)
         rows = [loaded.entity for loaded in found if loaded.entity is not None]
         live = [row for row in rows if row.state_type is not None]
-        return {row.id: record_from(self.machine, row) for row in live}
+        return {record.id: record for record in self._records(live, "leave it out of the ids")}
 
     def history(self, id: str, *, after: int, limit: int | None) -> Plan[list[Transition[S, C]]]:
         """Read an entity's transitions, a page at a time."""
@@ -218,7 +219,7 @@ class Plans(Generic[S, C, D]):
             return store.find(name, state_types=states, after=after or "", limit=limit + 1)
 
         rows = yield Read(query)
-        records = [record_from(self.machine, row) for row in rows[:limit]]
+        records = self._records(rows[:limit], "find(limit=n) ends before it, find(after=id) after")
         return Page(records, rows[limit - 1].id if len(rows) > limit else None)
 
     def count(self) -> Plan[dict[str, int]]:
@@ -234,6 +235,18 @@ class Plans(Generic[S, C, D]):
         if row is None or row.state_type is None:
             return self.machine.allowed(None)
         return self.machine.allowed(record_from(self.machine, row).state)
+
+    def _records(self, rows: Sequence[EntityRow], advice: str) -> list[Record[S]]:
+        """Return the records of live entities; raises DecodeError, which says how to go on."""
+        records: list[Record[S]] = []
+        for row in rows:
+            try:
+                records.append(record_from(self.machine, row))
+            except DecodeError as error:
+                raise DecodeError(
+                    f"{error}; {len(records)} before it can be read: {advice}"
+                ) from error.__cause__
+        return records
 
     def _history_page(self, id: str, after: int, limit: int) -> Plan[list[Transition[S, C]]]:
         name = self.machine.name
