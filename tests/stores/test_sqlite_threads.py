@@ -274,6 +274,7 @@ def scene_interrupted(path: str, role: str) -> None:
     assert sorted(made) == sorted([1, 2, 3, 4, 5] * 8)
     service.handle("last", Add())
     assert faults(store) == []
+    store.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -316,3 +317,4 @@ def scene_fork(path: str) -> None:
         assert not thread.is_alive()
     assert {name: service.get(f"e-{name}").version for name in made} == made
     assert faults(store) == []
+    store.close()
