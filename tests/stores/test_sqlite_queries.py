@@ -53,7 +53,9 @@ PLANS = {
     "load_checkpoint": ["SEARCH checkpoint USING PRIMARY KEY (name=?)"],
     "save_checkpoint": [],
 }
-AT_OPENING = {"has_schema", "create_migration_table", "schema_version", "record_migration"}
+AT_OPENING = {
+    "is_store", "has_schema", "create_migration_table", "schema_version", "record_migration"
+}  # fmt: skip
 ENTITY_COLUMNS = [name for name in EntityRow._fields if name not in ("machine", "id")]
 
 

@@ -88,7 +88,11 @@ def test_a_path_is_relative_to_the_folder_one_is_in(
         "sqlite:///shop.db?busy_timeout_seconds=1e3",
         "sqlite:///shop.db?busy_timeout_seconds=5000",
         "sqlite:///shop.db?journal_mode=DELETE",
-        "sqlite:///shop.db?synchronous=FULL&mode=ro",
+        "sqlite:///shop.db?synchronous=FULL&mode=memory",
+        "sqlite:///shop.db?mode=",
+        "sqlite:///shop.db?mode=RO",
+        "sqlite:///:memory:?mode=ro",
+        "sqlite:///:memory:?mode=rw",
     ],
 )
 def test_what_names_no_store_is_refused(

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _FORMS = (
     "memory://, sqlite:///relative/path.db, sqlite:////absolute/path.db or sqlite:///:memory:, "
-    "the SQLite ones with ?synchronous=FULL (or NORMAL) and &busy_timeout_seconds=5 if wanted"
+    "the SQLite ones with ?synchronous=FULL (or NORMAL) and &busy_timeout_seconds=5 if wanted, "
+    "files with &mode=rwc (or rw: what exists, or ro: read only)"
 )
 
 
@@ -21,9 +22,10 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
 
     `memory://` lives as long as the object. `sqlite:///shop.db` is a file, made where there is
     none; `?synchronous=NORMAL` makes writes cheaper, and acknowledged transitions can then vanish
-    when the power fails; `busy_timeout_seconds` (5) bounds the wait for other writers. Nothing is
-    opened before the first use. `clock` overrides the store's time, for tests. Raises StoreError
-    for a URL that names no store.
+    when the power fails; `busy_timeout_seconds` (5) bounds the wait for other writers; `mode=rw`
+    makes no file and no tables where there is no store, and `mode=ro` writes nothing at all, nor
+    needs the right to. Nothing is opened before the first use. `clock` overrides the store's time,
+    for tests. Raises StoreError for a URL that names no store.
     """
     from urllib.parse import parse_qsl
 
@@ -37,14 +39,19 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         return MemoryStore(clock=clock or utc_now)
     if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
         from holdfast.stores.sqlite import SYNCHRONOUS, SqliteStore
+        from holdfast.stores.sqlite_file import MODES
 
         synchronous = SYNCHRONOUS.get(options.pop("synchronous", "FULL").upper())
         busy_timeout = options.pop("busy_timeout_seconds", "5")
-        if synchronous is not None and _is_duration(busy_timeout) and not options:
+        mode = MODES.get(options.pop("mode", "rwc"))
+        if path == "/:memory:" and mode != "rwc":
+            mode = None
+        if synchronous is not None and mode is not None and _is_duration(busy_timeout) and not options:
             return SqliteStore(
                 path[1:],
                 synchronous=synchronous,
                 busy_timeout_seconds=float(busy_timeout),
+                mode=mode,
                 clock=clock or utc_now,
             )
     raise StoreError(f"{url!r} names no store; write {_FORMS}")

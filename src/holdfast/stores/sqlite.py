@@ -7,6 +7,7 @@ while it is free, which keeps its page cache warm, and otherwise one of their ow
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -37,6 +38,7 @@ from holdfast.stores.contract import (
 from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
 from holdfast.stores.sql import Migration, load_migrations, load_queries
+from holdfast.stores.sqlite_file import Mode, Stamp, stamp_of_still, uri_of
 
 Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
 SYNCHRONOUS: dict[str, Synchronous] = {"NORMAL": "NORMAL", "FULL": "FULL", "EXTRA": "EXTRA"}
@@ -67,6 +69,7 @@ class SqliteStore(Store):
         *,
         synchronous: Synchronous = "FULL",
         busy_timeout_seconds: float = 5.0,
+        mode: Mode = "rwc",
         clock: Clock,
     ) -> None:
         super().__init__()
@@ -75,9 +78,11 @@ class SqliteStore(Store):
         self._in_memory = path == ":memory:"
         self._synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._mode: Mode = mode
         self._clock = clock
         self._lock = threading.Lock()  # holds the writer
         self._writer: sqlite3.Connection | None = None
+        self._stamp: Stamp | None = None  # of a file that the writer takes to be still
         self._readers: list[sqlite3.Connection] = []
         self._reading: set[int] = set()  # threads that read on a connection of their own
         self._forking: int | None = None  # the thread that holds the lock for a fork
@@ -256,6 +261,8 @@ class SqliteStore(Store):
     # Connections
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        if self._mode == "ro":
+            return self._read_only(read)
         connection = self._take_reader()
         try:
             return read(connection)
@@ -263,6 +270,27 @@ class SqliteStore(Store):
             raise self._store_error("read", error) from error
         finally:
             self._give_back(connection)
+
+    def _read_only(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Read; once more where the file was taken to be still, and was written meanwhile."""
+        patience = time.monotonic() + self._busy_timeout_seconds
+        with self._lock:
+            while True:
+                connection = self._open_writer()
+                try:
+                    result = read(connection)
+                except sqlite3.Error as error:
+                    if self._is_undisturbed():
+                        raise self._store_error("read", error) from error
+                else:
+                    if self._is_undisturbed():
+                        return result
+                self._drop_writer()
+                if time.monotonic() > patience:
+                    raise StoreError(f"{self.url} was written all the time; read it again later")
+
+    def _is_undisturbed(self) -> bool:
+        return self._stamp is None or self._stamp == stamp_of_still(self._path)
 
     def _fetch(self, query: str, **parameters: Any) -> list[Any]:
         text = _QUERIES[query].text
@@ -318,6 +346,8 @@ class SqliteStore(Store):
             self._readers.pop().close()
 
     def _write(self, apply: Callable[[sqlite3.Connection], T], timeout_seconds: float | None) -> T:
+        if self._mode == "ro":
+            raise StoreError(f"{self.url} is open for reading only (mode=ro); nothing was written")
         patience = self._busy_timeout_seconds
         if timeout_seconds is not None:
             patience = min(patience, max(timeout_seconds, 0.001))
@@ -391,8 +421,11 @@ class SqliteStore(Store):
             )
         connection = self._connect()
         try:
-            self._use_write_ahead_log(connection)
-            self._migrate(connection)
+            if self._mode != "rwc":
+                self._expect_store(connection)
+            if self._mode != "ro":
+                self._use_write_ahead_log(connection)
+                self._migrate(connection)
         except sqlite3.Error as error:
             connection.close()
             raise self._store_error("open", error) from error
@@ -405,13 +438,16 @@ class SqliteStore(Store):
     def _connect(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._path,
+                self._path if self._mode == "rwc" else self._existing(self._mode),
                 timeout=self._busy_timeout_seconds,
                 isolation_level=None,
                 check_same_thread=False,
+                uri=self._mode != "rwc",
             )
         except sqlite3.Error as error:
             raise self._store_error("open", error) from error
+        if self._mode == "ro":
+            return connection
         try:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA secure_delete = ON")  # a purge leaves nothing in free pages
@@ -419,6 +455,15 @@ class SqliteStore(Store):
             connection.close()
             raise self._store_error("open", error) from error
         return connection
+
+    def _existing(self, mode: Mode) -> str:
+        """Return what to open a file by that must be there."""
+        if not os.path.exists(self._path):
+            raise StoreError(
+                f"{self.url} does not exist; check the path, mode={mode} makes no file"
+            )
+        self._stamp = stamp_of_still(self._path) if mode == "ro" else None
+        return uri_of(self._path, mode, still=self._stamp is not None)
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
         """Switch the file to WAL; SQLite does not wait for other processes here, so this does."""
@@ -438,6 +483,17 @@ class SqliteStore(Store):
             )
 
     # The schema
+
+    def _expect_store(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file that is no store, and to read one that must be migrated first."""
+        if not connection.execute(_QUERIES["is_store"].text).fetchone()[0]:
+            raise StoreError(f"{self.url} is no Holdfast store: it has no tables of one")
+        number, newest = self._schema_version(connection), load_migrations("sqlite")[-1].number
+        if self._mode == "ro" and number < newest:
+            raise StoreError(
+                f"{self.url} has schema {number}, and this code reads schema {newest}: open it "
+                "once without mode=ro, which migrates it"
+            )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         migrations = load_migrations("sqlite")

@@ -164,6 +164,11 @@ ON CONFLICT (name) DO UPDATE SET position = excluded.position, updated_at = excl
 -- name: has_schema
 SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'migration';
 
+-- Find out whether the file is a store, without relying on what its tables look like.
+-- name: is_store
+SELECT count(*) = 3 FROM sqlite_master
+WHERE type = 'table' AND name IN ('entity', 'transition', 'migration');
+
 -- Record which migrations were applied, and the oldest code that may still run on the result.
 -- name: create_migration_table
 CREATE TABLE migration (
