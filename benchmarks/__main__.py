@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.concurrent import measure_coroutines, measure_hot, measure_lone
 from benchmarks.handle import measure_batches, measure_full, measure_normal
 from benchmarks.history import measure_history
 from benchmarks.measure import FULL, QUICK, Effort
@@ -19,6 +20,9 @@ MEASUREMENTS: dict[str, Callable[[Effort, str], list[Row]]] = {
     "full": measure_full,
     "normal": measure_normal,
     "batches": measure_batches,
+    "coroutines": measure_coroutines,
+    "lone": measure_lone,
+    "hot": measure_hot,
     "history": measure_history,
     "import": measure_import,
 }

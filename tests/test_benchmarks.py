@@ -37,6 +37,9 @@ def test_a_quick_run_prints_every_measurement_and_leaves_nothing_behind(tmp_path
         "handle, NORMAL",
         "xstate-statemachine",
         "handle_many",
+        "64 coroutines",
+        "a lone coroutine",
+        "for one entity",
         "get on",
         "import holdfast",
     ):

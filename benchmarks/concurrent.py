@@ -1,0 +1,141 @@
+"""Measures what concurrent callers get on SQLite: coroutines beside raw group commit, one hot row.
+
+The raw side is what coalescing cannot beat: the same statements, as many to a commit as there are
+callers, from one thread that waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, closing
+from time import perf_counter
+
+from benchmarks.handle import NEXT, OurOrders
+from benchmarks.measure import Effort, Sample, Times, join, spread, take_turns
+from benchmarks.order import CIRCLE, OrderCommand, order
+from benchmarks.raw import METADATA, RawOrders
+from benchmarks.report import Row, bracketed, duration, faster
+from holdfast import AsyncService, open_store
+
+CALLERS = 64
+HOT_CALLS = 1_000
+TARGET_MICROSECONDS = 120
+
+OURS = "holdfast"
+RAW = "raw group commit"
+SYNC = "Service.handle"
+
+
+def measure_coroutines(effort: Effort, directory: str) -> list[Row]:
+    """Compare 64 coroutines, each calling `handle`, with raw commits of 64 transitions."""
+    ids = [f"o-{number:06}" for number in range(max(effort.entities, CALLERS))]
+    runs: list[Times] = []
+    for _ in range(effort.runs):
+        with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
+            ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "FULL", ids)))
+            raw = stack.enter_context(closing(RawOrders(f"{folder}/b.db", "FULL", ids)))
+            samples = {
+                OURS: _timed(lambda ours=ours: ours.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
+                RAW: _timed(lambda raw=raw: _raw_groups(raw, ids), len(ids)),  # type: ignore[misc]
+            }
+            runs.append(take_turns(samples, effort.rounds))
+    return [faster(f"{CALLERS} coroutines, FULL", join(runs), OURS, RAW, 0.6)]
+
+
+def measure_lone(effort: Effort, directory: str) -> list[Row]:
+    """Compare one coroutine that calls alone with a caller that blocks."""
+    ids = [f"o-{number:06}" for number in range(effort.entities)]
+    runs: list[Times] = []
+    for _ in range(effort.runs):
+        with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
+            ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "NORMAL", ids)))
+            sync = stack.enter_context(closing(OurOrders(f"{folder}/b.db", "NORMAL", ids)))
+            samples = {
+                OURS: _timed(lambda ours=ours: ours.handle_all(ids, 1), len(ids)),  # type: ignore[misc]
+                SYNC: _timed(lambda sync=sync: _each(sync, ids), len(ids)),  # type: ignore[misc]
+            }
+            runs.append(take_turns(samples, effort.rounds))
+    times = join(runs)
+    more = spread([(a - b) * 1e6 for a, b in zip(times[OURS], times[SYNC], strict=True)])
+    medians = (duration(spread(times[OURS]).middle), duration(spread(times[SYNC]).middle))
+    target = f"at most {TARGET_MICROSECONDS} µs"
+    met = more.middle <= TARGET_MICROSECONDS
+    row = Row("a lone coroutine, NORMAL, µs more", SYNC, *medians, bracketed(more))
+    return [row._replace(target=target, met=met)]
+
+
+def measure_hot(effort: Effort, directory: str) -> list[Row]:
+    """Compare 1,000 concurrent commands for one entity with one caller that blocks."""
+    calls = min(HOT_CALLS, effort.calls * 3)
+    runs: list[Times] = []
+    for _ in range(effort.runs):
+        with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
+            ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "FULL", ["hot"])))
+            sync = stack.enter_context(closing(OurOrders(f"{folder}/b.db", "FULL", ["hot"])))
+            hot = ["hot"] * calls
+            samples = {
+                OURS: _timed(lambda ours=ours, hot=hot: ours.handle_hot(len(hot)), calls),  # type: ignore[misc]
+                SYNC: _timed(lambda sync=sync, hot=hot: _each(sync, hot), calls),  # type: ignore[misc]
+            }
+            runs.append(take_turns(samples, effort.rounds))
+    return [faster(f"{calls:,} commands for one entity, FULL", join(runs), OURS, SYNC, 5)]
+
+
+class AwaitedOrders:
+    """The order service for coroutines, in an event loop that stays."""
+
+    def __init__(self, path: str, synchronous: str, ids: Sequence[str]) -> None:
+        prepared = OurOrders(path, synchronous, ids)
+        prepared.close()
+        self.store = open_store(f"sqlite:///{path}?synchronous={synchronous}")
+        self.service = AsyncService(order, self.store)
+        self.runner = asyncio.Runner()
+        self.commands: dict[str, OrderCommand] = dict.fromkeys(ids, CIRCLE[0])
+
+    def handle_all(self, ids: Sequence[str], callers: int) -> None:
+        """Move every order on once, by so many coroutines."""
+        waiting = iter(ids)
+
+        async def caller() -> None:
+            for id in waiting:
+                await self._handle(id)
+
+        self.runner.run(_gather([caller() for _ in range(callers)]))
+
+    def handle_hot(self, calls: int) -> None:
+        """Move the one order on, so many times at once."""
+        self.runner.run(_gather([self._handle("hot") for _ in range(calls)]))
+
+    def close(self) -> None:
+        self.runner.close()
+        self.store.close()
+
+    async def _handle(self, id: str) -> None:
+        command = self.commands[id]
+        self.commands[id] = NEXT[command]
+        await self.service.handle(id, command, metadata=METADATA)
+
+
+async def _gather(work: Sequence[Awaitable[None]]) -> None:
+    await asyncio.gather(*work)
+
+
+def _each(orders: OurOrders, ids: Sequence[str]) -> None:
+    for id in ids:
+        orders.handle(id)
+
+
+def _raw_groups(orders: RawOrders, ids: Sequence[str]) -> None:
+    for start in range(0, len(ids), CALLERS):
+        orders.handle_many(ids[start : start + CALLERS])
+
+
+def _timed(work: Callable[[], None], calls: int) -> Sample:
+    def sample() -> float:
+        began = perf_counter()
+        work()
+        return (perf_counter() - began) / calls
+
+    return sample
