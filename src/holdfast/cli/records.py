@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -32,6 +32,8 @@ from holdfast.machine.model import TAG_FIELD
 from holdfast.service.call import check_id
 from holdfast.service.decide import decode_state
 from holdfast.stores.contract import MAX_PAGE, EntityRow, Key, LogRow
+
+Row = TypeVar("Row", EntityRow, LogRow)
 
 limit_option = click.option(
     "--limit",
@@ -86,6 +88,7 @@ def show(*, target: str, id: str, as_json: bool | None) -> None:
     with open_service(target) as service:
         row = _load(service, check_id(id))
         allowed = _allowed(service.machine, row)
+        row = _without_secrets(service.machine, row)
     if in_json(as_json):
         write_lines([{**_entity(row), "allowed": allowed}])
         return
@@ -147,7 +150,7 @@ def _entities(service: AnyService, states: tuple[str, ...], after: str) -> Itera
         rows = service.store.find(
             service.machine.name, state_types=states or None, after=after, limit=MAX_PAGE
         )
-        yield from rows
+        yield from (_without_secrets(service.machine, row) for row in rows)
         if len(rows) < MAX_PAGE:
             return
         after = rows[-1].id
@@ -156,10 +159,19 @@ def _entities(service: AnyService, states: tuple[str, ...], after: str) -> Itera
 def _transitions(service: AnyService, id: str, after: int) -> Iterator[LogRow]:
     while True:
         rows = service.store.history(service.machine.name, id, after=after, limit=MAX_PAGE)
-        yield from rows
+        yield from (_without_secrets(service.machine, row) for row in rows)
         if len(rows) < MAX_PAGE:
             return
         after = rows[-1].version
+
+
+def _without_secrets(machine: AnyMachine, row: Row) -> Row:
+    """Return a row as it may be shown: `***` stands for the values of secret fields."""
+    state = row.state and machine.state_codec.redact(row.state)
+    if isinstance(row, EntityRow):
+        return row._replace(state=state)
+    command = row.command and machine.command_codec.redact(row.command)
+    return row._replace(state=state, command=command)
 
 
 def _load(service: AnyService, id: str) -> EntityRow:
@@ -240,7 +252,8 @@ def _command_cell(row: LogRow) -> str:
     if row.command is None:
         return f"({row.kind})" if row.command_type is None else row.command_type
     fields = msgspec.json.decode(row.command)
-    fields.pop(TAG_FIELD, None)
+    if isinstance(fields, dict):
+        fields.pop(TAG_FIELD, None)
     text = msgspec.json.encode(fields).decode() if fields else ""
     return f"{row.command_type} {text}".rstrip()
 

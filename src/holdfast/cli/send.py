@@ -28,7 +28,7 @@ from holdfast.cli.target import AnyMachine, AnyService, find_machine, open_servi
 from holdfast.cli.text import visible_json
 from holdfast.errors import RejectedError
 from holdfast.machine.canonical import format_time
-from holdfast.machine.codec import tag_of
+from holdfast.machine.codec import Codec, tag_of
 from holdfast.machine.model import TAG_FIELD
 from holdfast.record import Change, Record, Request
 from holdfast.service.async_service import AsyncService
@@ -173,7 +173,7 @@ async def _await(service: AsyncService[Any, Any, Any], call: Awaitable[T]) -> T:
 
 def _show_record(machine: AnyMachine, record: Record[Any], *, as_json: bool) -> None:
     allowed = [tag_of(cls) for cls in machine.allowed(None if record.deleted else record.state)]
-    name, state = tag_of(type(record.state)), machine.state_codec.encode(record.state)[0]
+    name, state = tag_of(type(record.state)), _shown(machine.state_codec, record.state)
     if as_json:
         write_lines(
             [
@@ -206,7 +206,10 @@ def _show_record(machine: AnyMachine, record: Record[Any], *, as_json: bool) -> 
 
 
 def _show_change(machine: AnyMachine, change: Change[Any, Any], *, as_json: bool) -> None:
-    before, after = (_encode(machine, state) for state in (change.before, change.after))
+    codec = machine.state_codec
+    before, after = (
+        None if state is None else _shown(codec, state) for state in (change.before, change.after)
+    )
     if as_json:
         write_lines(
             [
@@ -215,7 +218,7 @@ def _show_change(machine: AnyMachine, change: Change[Any, Any], *, as_json: bool
                     "machine": change.machine,
                     "id": change.id,
                     "version": change.version,
-                    "command": raw(machine.command_codec.encode(change.command)[0]),
+                    "command": raw(_shown(machine.command_codec, change.command)),
                     "before": raw(before),
                     "after": raw(after),
                     "metadata": change.metadata,
@@ -229,8 +232,9 @@ def _show_change(machine: AnyMachine, change: Change[Any, Any], *, as_json: bool
     write_table(("", "before", "after"), _compare(before, after))
 
 
-def _encode(machine: AnyMachine, state: Any) -> str | None:
-    return None if state is None else machine.state_codec.encode(state)[0]
+def _shown(codec: Codec[Any], value: Any) -> str:
+    """Return the text that a value is stored as, but for its secrets."""
+    return codec.redact(codec.encode(value)[0])
 
 
 def _compare(before: str | None, after: str | None) -> list[tuple[str, str, str]]:
