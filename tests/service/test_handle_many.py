@@ -326,13 +326,6 @@ def test_a_command_that_meddles_and_fails_leaves_the_state_as_it_was(
     assert orders.get("o-1").state == Pending(total=5, notes=["a"])
 
 
-@pytest.mark.parametrize("bad", [5, ("o-1",), None])
-def test_what_is_no_request_is_an_error_of_the_program(orders: Orders, bad: Any) -> None:
-    """It is not an answer: nobody sent a command."""
-    with pytest.raises(TypeError):
-        orders.handle_many([bad])
-
-
 # atomic
 
 

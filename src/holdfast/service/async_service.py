@@ -11,11 +11,11 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.async_transaction import AsyncTransaction
-from holdfast.service.call import Call
+from holdfast.service.call import Call, check_requests
 from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
-from holdfast.service.plan import BeforeCommit, Plans
+from holdfast.service.plan import BeforeCommit, Plans, check_fit
 from holdfast.service.requests import Plan
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld
@@ -67,6 +67,7 @@ class AsyncService(Generic[S, C, D]):
         deps: Any = None,
         retry: Retry = DEFAULT_RETRY,
     ) -> None:
+        check_fit(machine, store)
         self.machine: Machine[S, C, D] = machine
         self.store = store
         self.plans: Plans[S, C, D] = Plans(machine, deps, retry)
@@ -109,7 +110,7 @@ class AsyncService(Generic[S, C, D]):
         """
         return await self._run(
             self.plans.handle_many(
-                list(requests),  # drawn here, not in the thread that runs the plan
+                list(check_requests(requests)),  # drawn here, not in the thread that runs the plan
                 atomic=atomic,
                 checkpoint=checkpoint,
                 before_commit=before_commit,

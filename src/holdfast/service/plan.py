@@ -26,6 +26,7 @@ from holdfast.service.call import (
     check_commandless,
     check_id,
     check_request,
+    check_requests,
     check_time,
     is_count,
 )
@@ -38,7 +39,7 @@ from holdfast.service.decide import (
 )
 from holdfast.service.lockstep import together
 from holdfast.service.requests import Begin, Load, Plan, Read
-from holdfast.service.retry import Retry
+from holdfast.service.retry import Retry, is_positive
 from holdfast.service.settle import Binding, Group, decided, settle
 from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, EntityRow, Key, Store
 
@@ -53,6 +54,8 @@ class Plans(Generic[S, C, D]):
     """The verbs of a service as plans. What they do is said at `Service`."""
 
     def __init__(self, machine: Machine[S, C, D], deps: D, retry: Retry) -> None:
+        if not isinstance(retry, Retry):
+            raise DefinitionError(f"retry= is a Retry(attempts=…), not {retry!r:.80}")
         machine.compile()
         if machine.deps is not None and deps is None:
             raise DefinitionError(
@@ -88,8 +91,8 @@ class Plans(Generic[S, C, D]):
         self, request: Request[C], timeout: float | None, within: contextvars.Context | None = None
     ) -> tuple[Call, float | None]:
         """Return the call and its timeout in seconds; raises ValidationError."""
-        if timeout is not None and not timeout > 0:
-            raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        if timeout is not None and not is_positive(timeout):
+            raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r:.80}")
         return check_request(self.machine, request, within), timeout
 
     def handle_many(
@@ -101,7 +104,7 @@ class Plans(Generic[S, C, D]):
         before_commit: BeforeCommit | None,
     ) -> Plan[list[Record[S] | Exception]]:
         """Apply many commands."""
-        iterator = iter(requests)
+        iterator = iter(check_requests(requests))
         if checkpoint is not None:
             check_checkpoint(checkpoint)
         if atomic or checkpoint is not None:
@@ -155,6 +158,8 @@ class Plans(Generic[S, C, D]):
 
     def get_many(self, ids: Iterable[str]) -> Plan[dict[str, Record[S]]]:
         """Load live entities, as of one moment."""
+        if not isinstance(ids, Iterable):
+            raise QueryError(f"get_many takes ids, not {ids!r:.80}")
         ids = list(ids)
         if len(ids) > MAX_BATCH:
             raise QueryError(f"get_many takes at most {MAX_BATCH:,} ids, not {len(ids):,}")
@@ -168,7 +173,10 @@ class Plans(Generic[S, C, D]):
         """Read an entity's transitions, a page at a time."""
         check_id(id)
         if not is_count(after) or not (limit is None or is_count(limit)):
-            raise QueryError("history takes after= and limit= from 0")
+            raise QueryError(
+                "history takes after= and limit= from 0, whole and below 2**63; not "
+                f"{after!r:.80} and {limit!r:.80}"
+            )
         found: list[Transition[S, C]] = []
         while limit is None or len(found) < limit:
             wanted = MAX_PAGE if limit is None else min(MAX_PAGE, limit - len(found))
@@ -210,8 +218,8 @@ class Plans(Generic[S, C, D]):
         """Read a page of live entities."""
         states = self._state_names(state)
         if not is_count(limit) or not 1 <= limit <= MAX_PAGE:
-            raise QueryError(f"limit is from 1 to {MAX_PAGE:,}, not {limit}")
-        if after:
+            raise QueryError(f"limit is from 1 to {MAX_PAGE:,}, not {limit!r:.80}")
+        if after is not None and after != "":
             check_id(after)
         name = self.machine.name
 
@@ -313,8 +321,7 @@ class Plans(Generic[S, C, D]):
         places: dict[str, list[int]] = {}
         for place, item in enumerate(batch):
             try:
-                request = item if isinstance(item, Request) else Request(*item)
-                call = check_request(self.machine, request)
+                call = check_request(self.machine, _request(item))
             except ValidationError as error:
                 answers[place] = error
             else:
@@ -328,15 +335,48 @@ class Plans(Generic[S, C, D]):
     ) -> list[str] | None:
         if state is None:
             return None
+        if not isinstance(state, str | type | Iterable):
+            raise QueryError(
+                f"state= is a state of {self.machine.name} or several, not {state!r:.80}"
+            )
         wanted = [state] if isinstance(state, str | type) else list(state)
         names = self.machine.state_codec.names
         known = {*names.values()}
-        found = [one if isinstance(one, str) else names.get(one, repr(one)) for one in wanted]
+        found = [one if isinstance(one, str) else _name_in(names, one) for one in wanted]
         for name in found:
             if name not in known:
                 names_known = ", ".join(sorted(known))
                 raise QueryError(f"{name} is no state of {self.machine.name}; use {names_known}")
         return list(dict.fromkeys(found))
+
+
+def _name_in(names: Mapping[type, str], state: Any) -> str:
+    """Return the name of a state; of what is none, how it is written."""
+    known = isinstance(state, type) and state in names
+    return names[state] if known else f"{state!r:.80}"
+
+
+def check_fit(machine: object, store: object) -> None:
+    """Raise DefinitionError for what is no machine or no store."""
+    if not isinstance(machine, Machine):
+        raise DefinitionError(f"a service binds a Machine, not {machine!r:.80}")
+    if not isinstance(store, Store):
+        advice = f"; open it: open_store({store!r:.80})" if isinstance(store, str) else ""
+        raise DefinitionError(
+            f"{machine.name}: the store is what open_store returns, not {store!r:.80}{advice}"
+        )
+
+
+def _request(entry: Any) -> Request[Any]:
+    """Return the request that an entry of a batch is; raises ValidationError."""
+    if isinstance(entry, Request):
+        return entry
+    try:
+        return Request(*entry)
+    except TypeError as error:
+        raise ValidationError(
+            f"a request is an (id, command) pair or a Request, not {entry!r:.80}"
+        ) from error
 
 
 _PAST = {"deletion": "was deleted", "purged": "is purged"}

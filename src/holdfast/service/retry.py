@@ -40,9 +40,10 @@ class CircuitBreaker:
     """
 
     def __init__(self, *, threshold: int = 5, cooldown_seconds: float = 1.0) -> None:
-        if threshold < 1 or not cooldown_seconds > 0:
+        if not (_is_whole(threshold) and threshold >= 1 and is_positive(cooldown_seconds)):
             raise DefinitionError(
-                "CircuitBreaker takes a threshold from 1 and a cooldown above 0 s"
+                "CircuitBreaker takes a whole threshold from 1 and a cooldown_seconds above 0, not "
+                f"{threshold!r:.80} and {cooldown_seconds!r:.80}"
             )
         self.threshold = threshold
         self.cooldown_seconds = cooldown_seconds
@@ -123,12 +124,21 @@ class Retry(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse limits that mean nothing."""
-        if self.attempts < 1 or not 0 < self.initial_seconds <= self.cap_seconds:
+        if not (_is_whole(self.attempts) and self.attempts >= 1):
+            raise DefinitionError(f"Retry takes whole attempts from 1, not {self.attempts!r:.80}")
+        waits = self.initial_seconds, self.cap_seconds
+        if not (all(map(is_positive, waits)) and waits[0] <= waits[1]):
             raise DefinitionError(
-                "Retry takes attempts from 1, and 0 < initial_seconds <= cap_seconds"
+                f"Retry takes 0 < initial_seconds <= cap_seconds, not {waits!r:.80}"
             )
-        if not self.budget_seconds > 0:
-            raise DefinitionError("Retry takes a budget_seconds above 0")
+        if not is_positive(self.budget_seconds):
+            raise DefinitionError(
+                f"Retry takes a budget_seconds above 0, not {self.budget_seconds!r:.80}"
+            )
+        if not isinstance(self.breaker, CircuitBreaker | None):
+            raise DefinitionError(f"breaker= is a CircuitBreaker, not {self.breaker!r:.80}")
+        if not (self.on_conflict is None or callable(self.on_conflict)):
+            raise DefinitionError(f"on_conflict= is a function, not {self.on_conflict!r:.80}")
 
     def delay_seconds(self, attempt: int, random: float) -> float:
         """Return the wait after an attempt, from 1; `random` is drawn from [0, 1).
@@ -138,3 +148,12 @@ class Retry(Struct, frozen=True, kw_only=True):
         """
         delay = min(self.cap_seconds, self.initial_seconds * 2.0 ** min(attempt - 1, 60))
         return delay * (0.5 + random / 2) if self.jitter else delay
+
+
+def is_positive(number: object) -> bool:
+    """Whether something is a number above 0; NaN is not."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and number > 0
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)

@@ -10,7 +10,7 @@ from holdfast.errors import DefinitionError
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.contention import HotSpot
-from holdfast.service.plan import Plans
+from holdfast.service.plan import Plans, check_fit
 from holdfast.service.requests import Plan
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld, run
@@ -56,6 +56,7 @@ class Service(Generic[S, C, D]):
         deps: Any = None,
         retry: Retry = DEFAULT_RETRY,
     ) -> None:
+        check_fit(machine, store)
         if machine.is_async:
             raise DefinitionError(
                 f"{machine.name} has handlers that are coroutine functions; bind it with "
