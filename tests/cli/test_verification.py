@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Cli, request, spawn, write_stream
+from tests.cli.conftest import SHOP, Cli, request, spawn, write_stream
 
 URL = "sqlite:///shop.db"
 
@@ -147,3 +149,45 @@ def test_the_command_is_safe_to_run_from_a_script(shop: Path, cli: Cli, filled: 
     """As installed, in a process of its own."""
     done = spawn(shop, "verify", URL, "--anchor", "anchor.json")
     assert (done.code, done.err) == (0, "")
+
+
+def foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE orders (id)")
+    connection.close()
+
+
+@pytest.mark.parametrize("make", [Path.touch, foreign])
+def test_a_file_that_is_no_store_is_left_as_it_is(
+    cli: Cli, shop: Path, make: Callable[[Path], None]
+) -> None:
+    """An empty file, or the database of another program, is told to be no store."""
+    make(shop / "o.db")
+    before = (shop / "o.db").read_bytes()
+    done = cli("verify", "sqlite:///o.db")
+    assert (done.code, done.out) == (4, "")
+    assert done.err == "Error: sqlite:///o.db is no Holdfast store: it has no tables of one\n"
+    assert (shop / "o.db").read_bytes() == before
+    assert [path.name for path in shop.glob("o.db*")] == ["o.db"]
+
+
+@pytest.mark.parametrize("url", [URL, f"{URL}?busy_timeout_seconds=1", f"{URL}?mode=ro"])
+def test_a_verification_by_url_writes_nothing(cli: Cli, filled: None, shop: Path, url: str) -> None:
+    """Nor does it leave files beside the store."""
+    before = {path: path.read_bytes() for path in shop.glob("shop.db*")}
+    Path("shop.db").chmod(0o444)
+    os.utime("shop.db", (0, 0))
+    assert cli("verify", url).lines[0]["sound"]
+    assert {path: path.read_bytes() for path in shop.glob("shop.db*")} == before
+    assert Path("shop.db").stat().st_mtime == 0
+
+
+def test_a_service_that_only_reads_is_looked_at(cli: Cli, filled: None, shop: Path) -> None:
+    """With `mode=ro` in its URL; what would write is refused."""
+    (shop / "shop.py").write_text(SHOP.replace("shop.db", "shop.db?mode=ro"))
+    assert len(cli("list", "shop:orders").lines) == 3
+    assert cli("show", "shop:orders", "o-1").lines[0]["version"] == 1
+    assert cli("verify", "shop:orders").lines[0]["sound"]
+    done = cli("run", "shop:orders", write_stream(shop / "n.ndjson", [request("o-1", "Pay")]))
+    assert done.code == 4
+    assert "is open for reading only (mode=ro)" in done.err

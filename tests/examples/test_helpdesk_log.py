@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -77,9 +78,40 @@ def test_a_log_that_was_cut_off_is_not_taken_for_a_whole_one(tmp_path: Path) -> 
     """Half a download is an error, however much of it can be read."""
     log = tmp_path / "log.xes.gz"
     write_sample(log, tickets=20)
-    log.write_bytes(log.read_bytes()[:-500])
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-500])
     with pytest.raises(LogError, match="not all of it"):
         convert(log, tmp_path / "stream")
+    assert os.listdir(tmp_path) == ["log.xes.gz"]
+    log.write_bytes(whole)
+    assert convert(log, tmp_path / "stream") > 0
+    converted = (tmp_path / "stream").read_bytes()
+    log.write_bytes(whole[:-500])
+    with pytest.raises(LogError, match="not all of it"):
+        convert(log, tmp_path / "stream")
+    assert (tmp_path / "stream").read_bytes() == converted
+
+
+def test_a_conversion_goes_into_a_pipe_too(tmp_path: Path) -> None:
+    """What is no file is written as it is."""
+    log = tmp_path / "log.xes.gz"
+    write_sample(log, tickets=20)
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast.examples.helpdesk.convert", str(log), "/dev/stderr"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == f"{len(done.stderr.splitlines()):,} commands written to /dev/stderr\n"
+
+
+def test_a_report_on_what_is_no_store_makes_none(tmp_path: Path) -> None:
+    """A path that was mistyped is told."""
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast.examples.helpdesk.report", "sqlite:///nope.db"],
+        cwd=tmp_path, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "sqlite:///nope.db does not exist" in done.stderr
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_sample_has_the_shape_of_the_real_log(tmp_path: Path) -> None:

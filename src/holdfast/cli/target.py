@@ -15,7 +15,7 @@ from holdfast.errors import HoldfastError
 from holdfast.machine.definition import Machine
 from holdfast.service.async_service import AsyncService
 from holdfast.service.service import Service
-from holdfast.stores import open_store
+from holdfast.stores import open_store, read_only
 from holdfast.stores.contract import Store
 
 SyncService = Service[Any, Any, Any]
@@ -52,12 +52,12 @@ def _opened(service: T, *, existing: bool) -> Generator[T]:
 
 @contextmanager
 def open_target_store(target: str) -> Generator[Store]:
-    """Yield the store that a URL names, or that of the service that a target names."""
+    """Yield the store that a URL names, to be read, or that of the service that a target names."""
     if "://" not in target:
         with open_service(target) as service:
             yield service.store
         return
-    with open_store(target) as store:
+    with open_store(read_only(target)) as store:
         if store.url in ("memory://", "sqlite:///:memory:"):
             raise Failure(f"{store.url} is empty: it lives in the process that uses it", Exit.USAGE)
         _expect_file(store)

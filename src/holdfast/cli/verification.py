@@ -38,8 +38,8 @@ from holdfast.stores.verify import verify as verify_store
 def verify(*, target: str, path: Path | None, as_json: bool | None) -> None:
     """Look for what was changed behind a store's back.
 
-    Takes a TARGET, or the URL of a store, like sqlite:///shop.db. All machines in the store are
-    looked at. It may be in use meanwhile.
+    Takes a TARGET, or the URL of a store, like sqlite:///shop.db, which is then only read: no right
+    to write is needed. All machines in the store are looked at. It may be in use meanwhile.
 
     Every digest of the log is recomputed, and every entity compared with what its log leads to.
     That finds any edit that does not recompute the chain of digests. An edit that does, or a log

@@ -46,7 +46,12 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         mode = MODES.get(options.pop("mode", "rwc"))
         if path == "/:memory:" and mode != "rwc":
             mode = None
-        if synchronous is not None and mode is not None and _is_duration(busy_timeout) and not options:
+        if (
+            synchronous is not None
+            and mode is not None
+            and _is_duration(busy_timeout)
+            and not options
+        ):
             return SqliteStore(
                 path[1:],
                 synchronous=synchronous,
@@ -55,6 +60,17 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
                 clock=clock or utc_now,
             )
     raise StoreError(f"{url!r} names no store; write {_FORMS}")
+
+
+def read_only(url: str) -> str:
+    """Return a URL that reads only: with `mode=ro`, where it names a file and gives no mode."""
+    from urllib.parse import parse_qsl
+
+    path, _, query = url.partition("?")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    if not path.startswith("sqlite:///") or path.endswith("/:memory:") or "mode" in given:
+        return url
+    return f"{path}?{query}&mode=ro" if query else f"{path}?mode=ro"
 
 
 def _decoded(path: str) -> str:

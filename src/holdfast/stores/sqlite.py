@@ -560,7 +560,11 @@ _ADVICE = (
     ("SQLITE_BUSY", ", another process is writing: try again, or raise busy_timeout_seconds"),
     ("SQLITE_LOCKED", ", another connection is writing: try again"),
     ("SQLITE_FULL", ", the disk is full: free some space"),
-    ("SQLITE_READONLY", ", the file or its folder is read-only: allow this process to write there"),
+    (
+        "SQLITE_READONLY",
+        ", the file or its folder is read-only: allow this process to write there, "
+        "or read it with ?mode=ro",
+    ),
     ("SQLITE_CANTOPEN", ", check that the folder exists and that this process may write there"),
     ("SQLITE_NOTADB", ", the file is no SQLite database: check the path"),
     ("SQLITE_CORRUPT", ", the file is damaged: restore a backup, or salvage it with .recover"),

@@ -74,7 +74,22 @@ def command_of(id: str, event: Event) -> TicketCommand:
 
 
 def convert(log: Path, stream: Path) -> int:
-    """Write the commands of a log to a file, and return how many they are."""
+    """Write the commands of a log to a file, and return how many they are.
+
+    The file is there once it is whole; where that fails, nothing is, or what was there before.
+    """
+    if stream.exists() and not stream.is_file():  # a pipe
+        return _write(log, stream)
+    part = stream.with_name(f"{stream.name}.part")
+    try:
+        written = _write(log, part)
+        part.replace(stream)
+    finally:
+        part.unlink(missing_ok=True)
+    return written
+
+
+def _write(log: Path, stream: Path) -> int:
     written = 0
     with stream.open("wb") as file:
         for line in lines(log):

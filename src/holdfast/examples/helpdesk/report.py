@@ -21,6 +21,7 @@ from rich.table import Table
 from holdfast import HoldfastError, Record, Service, open_store
 from holdfast.examples.helpdesk.machine import ticket
 from holdfast.examples.helpdesk.model import TicketCommand, TicketState
+from holdfast.stores import read_only
 
 Tickets = Service[TicketState, TicketCommand, None]
 LONGEST = 10
@@ -158,7 +159,7 @@ def main() -> int:
     parser.add_argument("url", help="the store, such as sqlite:///tickets.db")
     url = parser.parse_args().url
     try:
-        with open_store(url) as store:
+        with open_store(read_only(url)) as store:
             found = report(Service(ticket, store))
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
