@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property
 from types import FrameType, NoneType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
@@ -111,6 +112,7 @@ class Machine(Generic[S, C, D]):
             handler, wants, targets = self._table[type(state), type(command)]
         except KeyError:
             return self._step_slowly(state, command, deps, context)
+        result: S | None
         if wants == 0:
             result = handler(state, command)
         elif wants == 1:
@@ -120,7 +122,7 @@ class Machine(Generic[S, C, D]):
         else:
             result = handler(state, command, deps, context)
         if type(result) in targets:
-            return cast("S | None", result)
+            return result
         raise self._undeclared(state, command, result)
 
     async def astep(
@@ -183,14 +185,14 @@ class Machine(Generic[S, C, D]):
         }
         self._codecs = codecs
 
-    @property
+    @cached_property
     def state_codec(self) -> Codec[S]:
         """Encodes and decodes states."""
         self.compile()
         assert self._codecs is not None
         return self._codecs[0]
 
-    @property
+    @cached_property
     def command_codec(self) -> Codec[C]:
         """Encodes and decodes commands."""
         self.compile()

@@ -4,44 +4,46 @@ from __future__ import annotations
 
 from holdfast.errors import CircuitOpenError, RetriesExhaustedError, VersionConflictError
 from holdfast.service.requests import Clock, Notify, Plan, Random, Sleep
-from holdfast.service.retry import Conflict, Retry
+from holdfast.service.retry import CircuitBreaker, Conflict, Retry
 
 
 class Attempts:
-    """Counts the attempts of one call and measures them against the limits of its `Retry`.
+    """Counts the attempts of one call and measures them against the limits of its `Retry`."""
 
-    `pinned` calls decided on the version that they saw, so a conflict ends them at once.
-    """
+    __slots__ = (
+        "admitted_at",
+        "elapsed",
+        "id",
+        "machine",
+        "made",
+        "retry",
+        "started",
+        "timeout_seconds",
+    )
 
     def __init__(
         self,
         retry: Retry,
         machine: str,
         id: str,
-        *,
         started: float,
-        timeout_seconds: float | None,
-        pinned: bool,
+        timeout_seconds: float | None = None,
     ) -> None:
         self.retry = retry
         self.machine = machine
         self.id = id
         self.started = started
         self.timeout_seconds = timeout_seconds
-        self.pinned = pinned
         self.made = 0
         self.elapsed = 0.0
         self.admitted_at: float | None = None
 
-    def begin(self) -> Plan[None]:
-        """Start an attempt; raises CircuitOpenError where the breaker refuses it."""
-        self.made += 1
-        if self.retry.breaker is None:
-            return
+    def ask(self, breaker: CircuitBreaker) -> Plan[None]:
+        """Ask the breaker for an attempt; raises CircuitOpenError where it refuses."""
         now: float = yield Clock()
-        wait = self.retry.breaker.admit(now)
+        wait = breaker.admit(now)
         if wait > 0:
-            conflict = self.retry.breaker.last_conflict
+            conflict = breaker.last_conflict
             assert conflict is not None
             raise CircuitOpenError(self.machine, self.id, conflict, wait)
         self.admitted_at = now
@@ -63,23 +65,31 @@ class Attempts:
             self.retry.breaker.released(self.admitted_at)
             self.admitted_at = None
 
-    def failed(self, conflict: VersionConflictError) -> Plan[VersionConflictError | None]:
-        """End the attempt with a conflict; wait, or return the error where there is no next one."""
+    def failed(
+        self, conflict: VersionConflictError, *, pinned: bool = False
+    ) -> Plan[VersionConflictError | None]:
+        """End the attempt with a conflict; wait, or return the error where there is no next one.
+
+        `pinned` calls decided on the version that they saw, so the first conflict ends them.
+        """
         now: float = yield Clock()
+        self.made += 1
         self.elapsed = now - self.started
         self.admitted_at = None
         if self.retry.breaker is not None:
             self.retry.breaker.failed(conflict, now)
         delay = self.retry.delay_seconds(self.made, (yield Random()))
-        failure = self._failure(conflict, delay)
-        yield from self.tell(conflict, delay if failure is None else None)
+        failure = conflict if pinned else self._failure(conflict, delay)
+        yield from self.tell(conflict, delay if failure is None else None, self.made)
         if failure is None:
             yield Sleep(delay)
             self.elapsed += delay
         return failure
 
-    def tell(self, conflict: VersionConflictError, delay_seconds: float | None) -> Plan[None]:
-        """Tell the monitoring hook of a conflict, and of the wait that follows."""
+    def tell(
+        self, conflict: VersionConflictError, delay_seconds: float | None, attempt: int
+    ) -> Plan[None]:
+        """Tell the monitoring hook of an attempt's conflict, and of the wait that follows."""
         if self.retry.on_conflict is not None:
             yield Notify(
                 self.retry.on_conflict,
@@ -89,15 +99,13 @@ class Attempts:
                     conflict.expected,
                     conflict.actual,
                     conflict.gap,
-                    self.made,
+                    attempt,
                     delay_seconds,
                 ),
             )
 
     def _failure(self, conflict: VersionConflictError, delay: float) -> VersionConflictError | None:
         """Return why there is no next attempt; None where there is one."""
-        if self.pinned:
-            return conflict
         if self.made >= self.retry.attempts:
             return RetriesExhaustedError(conflict, self.made, f"{self.made} are allowed")
         budget = min(self.retry.budget_seconds, self.timeout_seconds or self.retry.budget_seconds)

@@ -49,19 +49,22 @@ def check_request(
     within: contextvars.Context | None = None,
 ) -> Call:
     """Check and encode a request; raises ValidationError with the path to what is wrong."""
-    check_id(request.id)
+    check_text("id", request.id, MAX_ID_BYTES)
     if request.key is not None:
         check_text("key", request.key, MAX_KEY_BYTES)
-    machine.expect_command(request.command)
     codec = machine.command_codec
+    command_type = codec.names.get(type(request.command))
+    if command_type is None:
+        machine.expect_command(request.command)
     text, command = codec.encode(request.command)
     metadata_text, metadata = _checked_metadata(request.metadata)
+    version = request.expected_version
     return Call(
         request.id,
         command,
-        codec.names[type(command)],
+        command_type,
         text,
-        _checked_version(request.expected_version),
+        None if version is None else _checked_version(version),
         request.key,
         metadata,
         metadata_text,
@@ -157,9 +160,7 @@ def _checked_metadata(metadata: Mapping[str, Any] | None) -> tuple[str | None, d
     return encode_metadata(metadata) if metadata else (None, {})
 
 
-def _checked_version(version: object) -> int | None:
-    if version is None:
-        return None
+def _checked_version(version: object) -> int:
     if not is_count(version):
         raise ValidationError(f"expected_version is a number from 0, not {version!r}")
     return cast("int", version)

@@ -37,10 +37,9 @@ from holdfast.service.decide import (
     record_from,
     record_of,
 )
-from holdfast.service.lockstep import together
 from holdfast.service.requests import Begin, Load, Plan, Read
 from holdfast.service.retry import Retry, is_positive
-from holdfast.service.settle import Binding, Group, decided, settle
+from holdfast.service.settle import Binding, Group, decided, settle, settle_each
 from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, EntityRow, Key, Store
 
 S = TypeVar("S")
@@ -265,9 +264,8 @@ class Plans(Generic[S, C, D]):
         self, batch: Sequence[tuple[str, C] | Request[C]]
     ) -> Plan[list[Record[S] | Exception]]:
         answers, groups, places = self._grouped(batch)
-        settled = yield from together([settle(self.binding, (group,)) for group in groups])
-        for own, result in zip(places, settled, strict=True):
-            each = [result] * len(own) if isinstance(result, Exception) else result
+        settled = yield from settle_each(self.binding, groups)
+        for own, each in zip(places, settled, strict=True):
             for place, answer in zip(own, each, strict=True):
                 answers[place] = answer
         return cast("list[Record[S] | Exception]", answers)

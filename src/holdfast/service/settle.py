@@ -7,6 +7,7 @@ the store does not know is sent again, the same, until it is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +25,7 @@ from holdfast.service.attempts import Attempts
 from holdfast.service.call import Call, renewed
 from holdfast.service.contention import Contention
 from holdfast.service.decide import Answer, Decision, decide
+from holdfast.service.lockstep import together
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, Random, Sleep
 from holdfast.service.retry import Retry
 from holdfast.stores.contract import (
@@ -33,7 +35,10 @@ from holdfast.stores.contract import (
     Key,
     Loaded,
     Outcome,
+    Write,
 )
+
+_APPLIED = attrgetter("applied")
 
 
 class Group(Struct, frozen=True):
@@ -52,18 +57,13 @@ class Binding:
         self.retry = retry
         self.contention = Contention()
 
-    def attempts(
-        self, id: str, started: float, timeout_seconds: float | None = None, *, pinned: bool = False
-    ) -> Attempts:
-        """Return the attempts that a call which began at `started` may make."""
-        return Attempts(
-            self.retry,
-            self.machine.name,
-            id,
-            started=started,
-            timeout_seconds=timeout_seconds,
-            pinned=pinned,
-        )
+
+class Begun(Struct, frozen=True):
+    """A call under way: when it began, its commands' tokens, and the conflict it met so far."""
+
+    started: float
+    tokens: Sequence[str]
+    conflict: VersionConflictError
 
 
 def settle(
@@ -74,6 +74,7 @@ def settle(
     checkpoint: Checkpoint | None = None,
     timeout_seconds: float | None = None,
     before_commit: Callable[[list[Answer]], object] | None = None,
+    begun: Begun | None = None,
 ) -> Plan[list[Answer]]:
     """Apply every group's calls, and write all that was decided in one commit.
 
@@ -81,36 +82,33 @@ def settle(
     keeps everything from being written; with a checkpoint, one that is no refusal does.
     `before_commit` sees the answers of each attempt that is about to be committed.
     """
-    started, tokens = yield Begin(sum(len(group.calls) for group in groups))
+    if begun is None:
+        started, tokens = yield Begin(_count(groups))
+    else:
+        started, tokens = begun.started, begun.tokens
+    id = groups[0].id if groups else ""
+    attempts = Attempts(binding.retry, binding.machine.name, id, started, timeout_seconds)
     keys = [_key(binding, group) for group in groups]
-    attempts = binding.attempts(
-        groups[0].id if groups else "",
-        started,
-        timeout_seconds,
-        # The calls of a chain saw different versions: each is told of its own conflict.
-        pinned=all([c.expected_version is not None for c in g.calls] == [True] for g in groups),
+    breaker = binding.retry.breaker
+    failure = (
+        None if begun is None else (yield from _late(binding, groups, attempts, begun.conflict))
     )
-    while True:
-        yield from attempts.begin()
+    while failure is None:
+        if breaker is not None:
+            yield from attempts.ask(breaker)
         try:
             decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
-            answers = [answer for decision in decisions for answer in decision.answers]
-            writes = [d.write for d in decisions if d.write is not None]
-            for stale in _stale(binding, groups, answers):
-                binding.contention.record(stale.id)
-                yield from attempts.tell(stale, None)
-            if _hindered(answers, atomic=atomic, checkpoint=checkpoint):
-                return answers
+            answers, writes = _joined(decisions)
+            if any(isinstance(answer, Exception) for answer in answers):
+                yield from _tell_stale(binding, groups, answers, attempts)
+                if _hindered(answers, atomic=atomic, checkpoint=checkpoint):
+                    return answers
             if not writes and checkpoint is None:
                 return answers
             if before_commit is not None:
                 yield Notify(before_commit, answers)
-            asked = Commit(
-                writes,
-                atomic=len(writes) > 1 or checkpoint is not None,
-                checkpoint=checkpoint,
-                timeout_seconds=attempts.left_seconds,
-            )
+            whole = len(writes) > 1 or checkpoint is not None
+            asked = Commit(writes, (), whole, checkpoint, attempts.left_seconds)
             outcomes = yield from commit(binding, asked)
             if checkpoint is not None:
                 _expect_moved(binding, checkpoint, outcomes.pop())
@@ -118,13 +116,138 @@ def settle(
             if conflict is None:
                 attempts.succeeded()
                 return answers
-            binding.contention.record(conflict.id)
-            failure = yield from attempts.failed(conflict)
+            failure = yield from _late(binding, groups, attempts, conflict)
         finally:
             attempts.release()
-        if failure is not None:
-            return [failure for _ in answers]
         groups = [_renewed(binding, group) for group in groups]
+    return [failure] * _count(groups)
+
+
+def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Answer]]]:
+    """Apply every group's calls for itself, sharing one load and one commit.
+
+    Answers with each group's own answers. A group that comes too late goes on alone.
+    """
+    if binding.retry.breaker is not None or binding.machine.is_async:
+        alone = yield from together([settle(binding, (group,)) for group in groups])
+        return [_each(group, result) for group, result in zip(groups, alone, strict=True)]
+    started, tokens = yield Begin(_count(groups))
+    keys = [_key(binding, group) for group in groups]
+    decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
+    late = yield from _commit_each(binding, decisions)
+    attempts = Attempts(binding.retry, binding.machine.name, "", started)
+    settled: list[list[Answer]] = []
+    going_on: dict[int, Plan[list[Answer]]] = {}
+    start = 0
+    for place, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
+        end = start + len(group.calls)
+        error = late.get(place)
+        if isinstance(error, VersionConflictError):
+            begun = Begun(started, tokens[start:end], error)
+            going_on[place] = settle(binding, (group,), begun=begun)
+        settled.append(decision.answers if error is None else [error] * len(group.calls))
+        if any(isinstance(answer, Exception) for answer in decision.answers):
+            yield from _tell_stale(binding, (group,), decision.answers, attempts)
+        start = end
+    for place, result in zip(going_on, (yield from together([*going_on.values()])), strict=True):
+        settled[place] = _each(groups[place], result)
+    return settled
+
+
+def _commit_each(binding: Binding, decisions: Sequence[Decision]) -> Plan[dict[int, Exception]]:
+    """Commit what was decided in one; return, by place, what was not written and why."""
+    places = [place for place, decision in enumerate(decisions) if decision.write is not None]
+    writes = [decision.write for decision in decisions if decision.write is not None]
+    if not writes:
+        return {}
+    try:
+        outcomes = yield from commit(binding, Commit(writes))
+    except OutcomeUnknownError as error:
+        return dict.fromkeys(places, error)
+    except StoreError as error:
+        if len(writes) == 1:
+            return {places[0]: error}
+        return (yield from _commit_one_by_one(binding, places, writes))
+    return _late_ones(places, writes, outcomes)
+
+
+def _commit_one_by_one(
+    binding: Binding, places: Sequence[int], writes: Sequence[Write]
+) -> Plan[dict[int, Exception]]:
+    """Commit each write alone, so that a bad one fails alone.
+
+    The second that fails shows that the store itself does, and the rest are not tried any more.
+    """
+    failed: dict[int, Exception] = {}
+    errors: list[StoreError] = []
+    for place, write in zip(places, writes, strict=True):
+        if len(errors) == 2:
+            failed[place] = errors[1]
+            continue
+        try:
+            outcomes = yield from commit(binding, Commit((write,)))
+        except StoreError as error:
+            errors.append(error)
+            failed[place] = error
+        else:
+            failed.update(_late_ones((place,), (write,), outcomes))
+    return failed
+
+
+def _late_ones(
+    places: Sequence[int], writes: Sequence[Write], outcomes: Sequence[Outcome]
+) -> dict[int, Exception]:
+    return {
+        place: _conflict(write, outcome)
+        for place, write, outcome in zip(places, writes, outcomes, strict=True)
+        if not outcome.applied
+    }
+
+
+def _conflict(write: Write, outcome: Outcome) -> VersionConflictError:
+    entity = write.entity
+    return VersionConflictError(entity.machine, entity.id, write.expected, outcome.version)
+
+
+def _each(group: Group, result: list[Answer] | Exception) -> list[Answer]:
+    """Return the answers of a group's plan; what the plan raised answers each call."""
+    return [result] * len(group.calls) if isinstance(result, Exception) else result
+
+
+def _late(
+    binding: Binding, groups: Sequence[Group], attempts: Attempts, conflict: VersionConflictError
+) -> Plan[VersionConflictError | None]:
+    """Count a conflict and wait; return the error where there is no next attempt."""
+    binding.contention.record(conflict.id)
+    # The calls of a chain saw different versions: each is told of its own conflict.
+    pinned = all([c.expected_version is not None for c in g.calls] == [True] for g in groups)
+    return (yield from attempts.failed(conflict, pinned=pinned))
+
+
+def _tell_stale(
+    binding: Binding, groups: Sequence[Group], answers: Sequence[Answer], attempts: Attempts
+) -> Plan[None]:
+    """Count and tell of the calls that expected another version than the one loaded."""
+    for stale in _stale(binding, groups, answers):
+        binding.contention.record(stale.id)
+        yield from attempts.tell(stale, None, attempts.made + 1)
+
+
+def _count(groups: Sequence[Group]) -> int:
+    count = 0
+    for group in groups:
+        count += len(group.calls)
+    return count
+
+
+def _joined(decisions: Sequence[Decision]) -> tuple[list[Answer], list[Write]]:
+    answers: list[Answer] = []
+    writes: list[Write] = []
+    for decision in decisions:
+        answers += decision.answers
+        if decision.write is not None:
+            writes.append(decision.write)
+    return answers, writes
 
 
 def decided(
@@ -146,20 +269,24 @@ def commit(binding: Binding, asked: Commit) -> Plan[list[Outcome]]:
 
     Raises OutcomeUnknownError where it does not come to know within the attempts of the `Retry`.
     """
-    outcomes: list[Outcome]
     try:
-        outcomes = yield asked
-        return outcomes
+        outcomes: list[Outcome] = yield asked
     except CommitUncertainError as error:
-        uncertain = error
+        outcomes = yield from _commit_again(binding, asked, error)
+    return outcomes
+
+
+def _commit_again(
+    binding: Binding, asked: Commit, uncertain: CommitUncertainError
+) -> Plan[list[Outcome]]:
     retry = binding.retry
     for attempt in range(1, retry.attempts + 1):
         yield Sleep(retry.delay_seconds(attempt, (yield Random())))
         try:
-            outcomes = yield asked
-            return outcomes
+            outcomes: list[Outcome] = yield asked
         except StoreError:
             continue
+        return outcomes
     names = ", ".join(entity_name(w.entity.machine, w.entity.id) for w in asked.writes[:3])
     raise OutcomeUnknownError(
         f"whether the transition of {names} was stored is not known: {uncertain}; once the "
@@ -169,14 +296,15 @@ def commit(binding: Binding, asked: Commit) -> Plan[list[Outcome]]:
 
 def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConflictError | None:
     """Return the first conflict of a commit; an entity that was merely held back comes last."""
+    if all(map(_APPLIED, outcomes)):
+        return None
     writes = [Check(w.entity.machine, w.entity.id, w.expected) for w in commit.writes]
     late = [
         VersionConflictError(check.machine, check.id, check.version, outcome.version)
         for check, outcome in zip([*writes, *commit.checks], outcomes, strict=True)
         if not outcome.applied
     ]
-    late.sort(key=lambda conflict: conflict.gap == 0)
-    return late[0] if late else None
+    return min(late, key=lambda conflict: conflict.gap == 0)
 
 
 def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) -> None:

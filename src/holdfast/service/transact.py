@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from holdfast.errors import DefinitionError, VersionConflictError
 from holdfast.service.async_runner import AsyncWorld, run_async
+from holdfast.service.attempts import Attempts
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Notify, Plan
 from holdfast.service.runner import run
@@ -64,9 +65,10 @@ def _plain(work: Callable[[Any], Any], result: Any) -> Any:
 
 def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], Any]) -> Plan[Any]:
     started, _ = yield Begin(0)
-    attempts = plans.binding.attempts("", started)
+    attempts = Attempts(plans.binding.retry, plans.machine.name, "", started)
     while True:
-        yield from attempts.begin()
+        if attempts.retry.breaker is not None:
+            yield from attempts.ask(attempts.retry.breaker)
         try:
             try:
                 result = yield Notify(attempt, None)

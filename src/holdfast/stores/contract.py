@@ -14,6 +14,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakSet
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from holdfast.errors import StoreError
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ class Applied(NamedTuple):
     """The state before the row; what a deletion is answered with."""
 
 
-class Loaded(NamedTuple):
+class Loaded(Struct, frozen=True):
     """An entity as it is now, and the store's time."""
 
     entity: EntityRow | None
@@ -97,7 +100,7 @@ class Loaded(NamedTuple):
     """What those of the keys made that were used before."""
 
 
-class Write(NamedTuple):
+class Write(Struct, frozen=True):
     """One entity's new row and the log rows that lead to it, to be written whole or not at all."""
 
     expected: int
@@ -110,7 +113,7 @@ class Write(NamedTuple):
     """Whether the payloads of every earlier version are erased, leaving stubs."""
 
 
-class Check(NamedTuple):
+class Check(Struct, frozen=True):
     """An entity that must still be at a version for a commit to happen; 0: has no row."""
 
     machine: str
@@ -118,7 +121,7 @@ class Check(NamedTuple):
     version: int
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """What became of a write."""
 
     applied: bool
@@ -292,7 +295,7 @@ def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Ou
     written.
     """
     if any(outcome.found for outcome in outcomes):
-        return [outcome._replace(applied=True) for outcome in outcomes]
+        return [replace(outcome, applied=True) for outcome in outcomes]
     if all(outcome.applied for outcome in outcomes):
         return None
     expected = [write.expected for write in writes]
@@ -342,10 +345,24 @@ def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
         _,
         _,
     ) = row
-    text = (
-        f"{previous}\0{machine}\0{id}\0{version}\0{kind}\0{from_type or ''}\0{to_type or ''}\0"
-        f"{command_type or ''}\0{command or ''}\0{events or ''}\0{state or ''}\0"
-        f"{command_schema or ''}\0{state_schema or ''}\0{metadata or ''}\0{key or ''}\0"
-        f"{token or ''}\0{at}\0{recorded_at}"
+    columns = (
+        previous,
+        machine,
+        id,
+        str(version),
+        kind,
+        from_type or "",
+        to_type or "",
+        command_type or "",
+        command or "",
+        events or "",
+        state or "",
+        str(command_schema or ""),
+        str(state_schema or ""),
+        metadata or "",
+        key or "",
+        token or "",
+        at,
+        recorded_at,
     )
-    return sha256(text.encode()).hexdigest()
+    return sha256("\0".join(columns).encode()).hexdigest()
