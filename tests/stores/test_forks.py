@@ -96,6 +96,19 @@ def scene_a_store_that_was_never_used(path: str) -> None:
         assert count(store, "child") == 4
 
 
+def scene_a_daemon_leaves_the_folder(path: str) -> None:
+    os.chdir(Path(path).parent)
+    with open_store(f"sqlite:///{Path(path).name}") as store:
+        count(store, "parent")
+
+        def child() -> None:
+            os.chdir("/")
+            assert count(store, "parent") == 2
+
+        wait(fork(child))
+        assert count(store, "parent") == 3
+
+
 def scene_a_closed_store(path: str) -> None:
     store = open_store(f"sqlite:///{path}")
     count(store, "parent")

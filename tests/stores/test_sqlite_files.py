@@ -71,6 +71,18 @@ def test_a_file_that_is_no_database(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_file_of_another_encoding(path: Path, encoding: str) -> None:
+    """There ids would not be in the order of their bytes."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.execute("CREATE TABLE mine (value TEXT)")
+    before = path.read_bytes()
+    with open_store(f"sqlite:///{path}") as store:
+        assert f"keeps text in {encoding}" in refusal(store)
+    assert path.read_bytes() == before
+
+
 def test_an_empty_file(path: Path) -> None:
     """It is a database with nothing in it."""
     path.touch()

@@ -55,6 +55,28 @@ def test_a_path_is_relative_to_the_folder_one_is_in(
     assert os.listdir(tmp_path) == ["shop.db"]
 
 
+def test_a_path_is_no_uri_of_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SQLite may read more into is a name like any other."""
+    monkeypatch.chdir(tmp_path)
+    with open_store("sqlite:///file:shop.db%3Fmode=memory") as store:
+        stored(store, write("e", "Open"))
+    assert os.listdir(tmp_path) == ["file:shop.db?mode=memory"]
+
+
+def test_a_store_keeps_its_file_when_the_process_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is relative to where the store was made, as a daemon expects."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with open_store("sqlite:///shop.db") as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        stored(store, write("e", "Open"))
+    assert os.listdir(tmp_path / "elsewhere") == []
+    with open_store(f"sqlite:///{tmp_path}/shop.db") as store:
+        assert store.count("sample") == {"Open": 1}
+
+
 @pytest.mark.parametrize(
     "url",
     [

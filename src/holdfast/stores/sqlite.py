@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
@@ -74,8 +74,9 @@ class SqliteStore(Store):
     ) -> None:
         super().__init__()
         self.url = f"sqlite:///{path}"
-        self._path = path
         self._in_memory = path == ":memory:"
+        # Absolute, so that the file stays the same when the process goes to another folder.
+        self._path = path if self._in_memory else os.path.abspath(path)
         self._synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
         self._mode: Mode = mode
@@ -204,6 +205,26 @@ class SqliteStore(Store):
         """See `Store.checkpoint`."""
         rows = self._fetch("load_checkpoint", name=name)
         return rows[0][0] if rows else None
+
+    def flaws(self) -> list[str]:
+        """See `Store.flaws`: what of the schema is gone, and positions that are."""
+
+        def look(connection: sqlite3.Connection) -> list[str]:
+            with _one_moment(connection):
+                number = self._schema_version(connection)
+                stored = connection.execute(_QUERIES["definitions"].text).fetchall()
+                given, last = connection.execute(_QUERIES["last_positions"].text).fetchone()
+            same = number == load_migrations("sqlite")[-1].number
+            missing = _definitions() - set(stored) if same else set()
+            return [
+                *(
+                    f"the {kind} {name} is not there as it was made"
+                    for kind, name, _ in sorted(missing)
+                ),
+                *_misplaced(given, last),
+            ]
+
+        return self._read(look)
 
     def migrate(self) -> None:
         """See `Store.migrate`; every opening does it."""
@@ -421,6 +442,7 @@ class SqliteStore(Store):
             )
         connection = self._connect()
         try:
+            self._expect_utf8(connection)
             if self._mode != "rwc":
                 self._expect_store(connection)
             if self._mode != "ro":
@@ -434,6 +456,14 @@ class SqliteStore(Store):
             raise
         self._writer = connection
         return connection
+
+    def _expect_utf8(self, connection: sqlite3.Connection) -> None:
+        encoding = connection.execute("PRAGMA encoding").fetchone()[0]
+        if encoding != "UTF-8":
+            raise StoreError(
+                f"{self.url} keeps text in {encoding}, where ids do not sort by their bytes; use "
+                "another file"
+            )
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -670,6 +700,26 @@ def _with_origin(connection: sqlite3.Connection, row: LogRow) -> Applied:
     parameters = {"machine": row.machine, "id": row.id, "version": row.version}
     created_at, previous = connection.execute(_QUERIES["load_origin"].text, parameters).fetchone()
     return Applied(row, created_at or row.at, previous)
+
+
+def _definitions() -> set[tuple[str, str, str]]:
+    """Return the kind, the name and the text of all that the migrations make."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(_QUERIES["create_migration_table"].text)
+        for migration in load_migrations("sqlite"):
+            connection.executescript(migration.script)
+        return set(connection.execute(_QUERIES["definitions"].text).fetchall())
+
+
+def _misplaced(given: int, last: int) -> list[str]:
+    if given > last:
+        return [
+            f"the log ends at position {last}, and position {given} was given out: what came "
+            "after was deleted or moved"
+        ]
+    if given < last:
+        return [f"the log ends at position {last}, and only {given} were given out"]
+    return []
 
 
 def _statements(script: str) -> list[str]:
