@@ -457,6 +457,17 @@ def test_an_import_may_not_go_back_in_time(orders: Orders) -> None:
     assert names(orders, "o-1") == ["Place", "Note"]
 
 
+def test_an_import_may_not_come_from_the_future(orders: Orders, clock: ManualClock) -> None:
+    """It would hold the entity's time there for ever; this very moment is allowed."""
+    soon = START + timedelta(microseconds=1)
+    for command in (Place(total=5), Note(text="a")):
+        with pytest.raises(ValidationError, match=r"later than the store's time, 2026-.*'o-1'"):
+            orders.handle("o-1", command, at=soon)
+        orders.handle("o-1", command, at=START)
+    clock.advance(0.000001)
+    assert orders.handle("o-1", Note(text="b"), at=soon).updated_at == soon
+
+
 @pytest.mark.parametrize(
     "at",
     [

@@ -162,15 +162,15 @@ def test_a_request_carries_what_handle_takes(orders: Orders, clock: ManualClock)
     assert (second.key, second.metadata, second.at) == ("k2", {}, at + timedelta(1))
 
 
-def test_time_does_not_fall_within_a_batch(orders: Orders) -> None:
-    """After an import from the future, what has no time of its own is not older."""
-    later = START + timedelta(days=1)
+def test_what_has_no_time_of_its_own_happens_now(orders: Orders) -> None:
+    """Also after an import, in one batch with it."""
+    earlier = START - timedelta(days=1)
     first, second = orders.handle_many(
-        [Request("o-1", Place(total=5), at=later), Request("o-1", Note(text="a"))]
+        [Request("o-1", Place(total=5), at=earlier), Request("o-1", Note(text="a"))]
     )
     assert isinstance(first, Record)
     assert isinstance(second, Record)
-    assert second.updated_at == later
+    assert (first.updated_at, second.updated_at) == (earlier, START)
 
 
 def test_tokens_differ_within_a_batch(orders: Orders, desk: Desk) -> None:

@@ -111,9 +111,10 @@ def test_a_preview_raises_what_handle_would_raise(
     assert str(previewed.value) == str(handled.value)
 
 
-def test_a_preview_may_expect_a_version_and_a_time(orders: Orders) -> None:
+def test_a_preview_may_expect_a_version_and_a_time(orders: Orders, clock: ManualClock) -> None:
     """It is held to them as `handle` is."""
     orders.handle("o-1", Place(total=5))
+    clock.advance(100_000)
     with pytest.raises(VersionConflictError):
         orders.preview("o-1", Note(text="a"), expected_version=2)
     with pytest.raises(ValidationError, match="before the last transition"):

@@ -235,10 +235,22 @@ class Draft:
             raise VersionConflictError(
                 self.machine.name, self.id, call.expected_version, self.live_version
             )
-        if call.at is not None and self.updated_at and call.at < parse_time(self.updated_at):
+        if call.at is not None:
+            self._expect_time(call.at)
+
+    def _expect_time(self, at: datetime) -> None:
+        """Raise ValidationError unless a time lies between the last transition and now."""
+        entity = entity_name(self.machine.name, self.id)
+        if self.updated_at and at < parse_time(self.updated_at):
             raise ValidationError(
-                f"at={call.at.isoformat()} is before the last transition of "
-                f"{entity_name(self.machine.name, self.id)}, at {self.updated_at}"
+                f"at={at.isoformat()} is before the last transition of {entity}, at "
+                f"{self.updated_at}"
+            )
+        if at > self.loaded.now:
+            raise ValidationError(
+                f"at={at.isoformat()} is later than the store's time, "
+                f"{format_time(self.loaded.now)}; it says when something happened to {entity}, "
+                "whose times never fall"
             )
 
     def _encoded(self, call: Call, state: Any) -> tuple[Any, str]:
@@ -246,9 +258,9 @@ class Draft:
             text, copy = self.machine.state_codec.encode(state)
         except ValidationError as error:
             entity = entity_name(self.machine.name, self.id)
+            what = f"{call.command_type} would leave" if call.command_type else "this would leave"
             raise ValidationError(
-                f"{call.command_type} would leave {entity} in a state that cannot be stored: "
-                f"{error}; nothing was written",
+                f"{what} {entity} in a state that cannot be stored: {error}; nothing was written",
                 error.path,
             ) from error
         return copy, text

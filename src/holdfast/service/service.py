@@ -86,8 +86,9 @@ class Service(Generic[S, C, D]):
         `expected_version` is the version the caller decided on, 0 for none: on a conflict the call
         raises at once instead of deciding again. `key` is an idempotency key: the same command with
         the same key is applied once and answered with the first result. `metadata` is JSON, kept
-        with the transition. `at`, for imports, is when it happened. `timeout`, in seconds, bounds
-        retries and waits for other writers; a handler that runs is not interrupted.
+        with the transition. `at`, for imports, is when it happened, not later than
+        now. `timeout`, in seconds, bounds retries and waits for other writers; a handler that runs
+        is not interrupted.
 
         Raises RejectedError, VersionConflictError, CircuitOpenError, StoreError, and what the
         handler raises; except for OutcomeUnknownError nothing is written then.
