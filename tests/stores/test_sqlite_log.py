@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast import open_store
 from holdfast.stores.contract import LogRow, Store
@@ -206,7 +207,7 @@ def test_a_purge_leaves_nothing_in_the_file(path: Path, monkeypatch: pytest.Monk
     made = write("s", "Open", tokens=["t"])
     log = tuple(row._replace(command=secret, metadata=secret, state=secret) for row in made.log)
     with open_store(f"sqlite:///{path}") as store:
-        stored(store, made._replace(entity=made.entity._replace(state=secret), log=log))
+        stored(store, replace(made, entity=made.entity._replace(state=secret), log=log))
     assert b"the-secret" in path.read_bytes()
     with open_store(f"sqlite:///{path}") as store:
         stored(store, write("s", None, on=row_of(store, "s"), purge=True))
