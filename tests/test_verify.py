@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast import Command, Machine, Service, State, open_store
+from holdfast import Command, Machine, Service, State, VersionConflictError, open_store
 from holdfast.stores.contract import EntityRow, LogRow, Store, digest_of
 from holdfast.stores.verify import MAX_LISTED, Report, verify
 
@@ -86,12 +87,16 @@ def store(path: Path) -> Iterator[Store]:
 def tamper(path: Path) -> Iterator[Callable[..., Any]]:
     """Run statements on the file behind the store's back, the triggers out of the way."""
     connection = sqlite3.connect(path, isolation_level=None)
-    triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-    for (name,) in triggers.fetchall():
-        connection.execute(f"DROP TRIGGER {name}")
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+    triggers = connection.execute(query).fetchall()
 
     def run(statement: str, *parameters: Any) -> list[Any]:
-        return connection.execute(statement, parameters).fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        rows = connection.execute(statement, parameters).fetchall()
+        for _, definition in triggers:
+            connection.execute(definition)
+        return rows
 
     yield run
     connection.close()
@@ -203,15 +208,108 @@ def test_swapped_positions_between_entities_are_found_by_an_anchor_only(
     assert "is not what the anchor saw" in problem
 
 
-def test_moved_positions_are_found_by_an_anchor_only(
+NO_POSITION = "there is nothing at position {}: it was deleted or moved"
+
+
+@pytest.mark.parametrize(
+    ("move", "expected"),
+    [
+        ("seq = 99 WHERE seq = 14", [NO_POSITION.format("14 to 98"), "only 14 were given out"]),
+        ("seq = 15 WHERE seq = 12", [NO_POSITION.format("12"), "only 14 were given out"]),
+        ("seq = 0 WHERE seq = 1", ["its position is below 1", NO_POSITION.format("1")]),
+    ],
+)
+def test_a_moved_position_is_found(
+    store: Store, tamper: Callable[..., Any], move: str, expected: list[str]
+) -> None:
+    """It leaves a gap, and there are none in a log that was left alone."""
+    tamper(f"UPDATE transition SET {move}")
+    found = " | ".join(problem for _, _, problem in problems(verify(store)))
+    assert [part for part in expected if part not in found] == []
+
+
+def test_an_entity_that_was_deleted_whole_is_found(
     store: Store, tamper: Callable[..., Any]
 ) -> None:
-    """An anchor bears witness of how many there were up to a position."""
-    anchor = verify(store).anchor
-    tamper("UPDATE transition SET seq = 0 - seq WHERE seq > 12")
-    tamper("UPDATE transition SET seq = 1 - seq WHERE seq < 0")
-    assert verify(store).sound
-    assert not verify(store, anchor=anchor).sound
+    """Its positions are missing, at the start, in the middle and at the end of the log."""
+    tamper("DELETE FROM transition WHERE id IN ('a', 'back')")
+    tamper("DELETE FROM entity WHERE id IN ('a', 'back')")
+    assert [problem for _, _, problem in problems(verify(store))] == [
+        NO_POSITION.format("1 to 2"),
+        NO_POSITION.format("7"),
+        "the log ends at position 11, and position 14 was given out: what came after was deleted "
+        "or moved",
+    ]
+
+
+def test_what_was_rolled_back_left_no_gap(store: Store, path: Path) -> None:
+    """Refusals, conflicts and failures take no position."""
+    accounts = Service(account, store)
+    sent: list[tuple[str, Deposit | Close | Remove]]
+    sent = [("d", Deposit(1)), ("b", Deposit(1)), ("d", Close())]
+    assert [isinstance(answer, Exception) for answer in accounts.handle_many(sent)] == [
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(VersionConflictError):
+        accounts.handle("d", Remove(), expected_version=7)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        columns = ", ".join(LogRow._fields[1:])
+        copy = f"INTO transition ({columns}) SELECT {columns} FROM transition WHERE seq = 1"
+        for how in ("INSERT", "INSERT OR IGNORE", "INSERT OR REPLACE"):
+            connection.execute("BEGIN")
+            with pytest.raises(sqlite3.IntegrityError):
+                connection.execute(f"{how} {copy}")
+            connection.execute("COMMIT")
+        connection.execute("BEGIN")
+        changed = copy.replace("SELECT machine, id,", "SELECT machine, 'x',")
+        assert connection.execute(f"INSERT {changed}").rowcount == 1
+        connection.execute("ROLLBACK")
+    accounts.handle("e", Deposit(1))
+    report = verify(store)
+    assert problems(report) == []
+    assert report.anchor.position == report.transitions == 17
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("trigger", "transition_is_not_deleted"),
+        ("trigger", "transition_is_not_updated"),
+        ("trigger", "transition_is_not_replaced"),
+        ("index", "transition_by_key"),
+        ("table", "purging"),
+    ],
+)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_guard_that_is_gone_is_found(
+    store: Store, path: Path, kind: str, name: str, *, replaced: bool
+) -> None:
+    """Dropped, or replaced by one that guards nothing."""
+    verify(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"DROP {kind} {name}")
+        if replaced:
+            connection.execute(HARMLESS[kind].format(name))
+    assert problems(verify(store)) == [
+        (None, None, f"the {kind} {name} is not there as it was made")
+    ]
+
+
+HARMLESS = {
+    "trigger": "CREATE TRIGGER {} BEFORE DELETE ON checkpoint BEGIN SELECT 1; END",
+    "index": "CREATE INDEX {} ON transition (key)",
+    "table": "CREATE TABLE {} (machine, id)",
+}
+
+
+def test_what_a_user_adds_is_no_finding(store: Store, path: Path) -> None:
+    """Tables of one's own may be in the file, and indexes."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE customer (id PRIMARY KEY)")
+        connection.execute("CREATE INDEX entity_by_time ON entity (updated_at)")
+    assert problems(verify(store)) == []
 
 
 def test_a_row_before_the_first_position_is_found(store: Store, tamper: Callable[..., Any]) -> None:
@@ -225,7 +323,10 @@ def test_a_row_before_the_first_position_is_found(store: Store, tamper: Callable
 def test_a_row_deleted_from_the_middle_is_found(store: Store, tamper: Callable[..., Any]) -> None:
     """The versions have a gap."""
     tamper("DELETE FROM transition WHERE id = 'b' AND version = 2")
-    assert problems(verify(store)) == [("b", 3, "the log has version 3 after version 1")]
+    assert problems(verify(store)) == [
+        (None, None, NO_POSITION.format("4")),
+        ("b", 3, "the log has version 3 after version 1"),
+    ]
 
 
 def test_a_deleted_last_row_is_found_by_the_entity(
@@ -234,7 +335,8 @@ def test_a_deleted_last_row_is_found_by_the_entity(
     """The entity is ahead of its log."""
     tamper("DELETE FROM transition WHERE id = 'b' AND version = 3")
     assert problems(verify(store)) == [
-        ("b", 3, "the entity is at version 3, and its log ends at 2")
+        (None, None, NO_POSITION.format("8")),
+        ("b", 3, "the entity is at version 3, and its log ends at 2"),
     ]
 
 
@@ -250,14 +352,21 @@ def rewind(tamper: Callable[..., Any], id: str, version: int) -> None:
     )
 
 
+def count_anew(tamper: Callable[..., Any]) -> None:
+    """Make SQLite forget which positions it gave out."""
+    tamper("UPDATE sqlite_sequence SET seq = (SELECT max(seq) FROM transition)")
+
+
 def test_a_log_cut_off_with_the_entity_rewound_is_found_by_an_anchor_only(
     store: Store, tamper: Callable[..., Any]
 ) -> None:
     """What is left is a store that once was, and only the anchor knows that there was more."""
     tamper("DELETE FROM transition WHERE id IN ('gone', 'back')")
     tamper("DELETE FROM entity WHERE id IN ('gone', 'back')")
+    count_anew(tamper)
     anchor = verify(store).anchor
     rewind(tamper, "c", 2)
+    count_anew(tamper)
     assert verify(store).sound
     [(_, _, problem)] = problems(verify(store, anchor=anchor))
     assert problem.startswith("the log ends at position 8; the anchor saw it reach 9 at ")

@@ -263,6 +263,10 @@ class Store(ABC):
     def checkpoint(self, name: str) -> int | None:
         """Return the position last committed under a name."""
 
+    def flaws(self) -> list[str]:
+        """Return, in words, what is wrong with how the store guards its log."""
+        return []
+
     @abstractmethod
     def migrate(self) -> None:
         """Bring the schema up to what this code needs."""

@@ -215,14 +215,9 @@ class SqliteStore(Store):
                 stored = connection.execute(_QUERIES["definitions"].text).fetchall()
                 given, last = connection.execute(_QUERIES["last_positions"].text).fetchone()
             same = number == load_migrations("sqlite")[-1].number
-            missing = _definitions() - set(stored) if same else set()
-            return [
-                *(
-                    f"the {kind} {name} is not there as it was made"
-                    for kind, name, _ in sorted(missing)
-                ),
-                *_misplaced(given, last),
-            ]
+            gone = _definitions() - set(stored) if same else set()
+            found = [f"the {kind} {name} is not there as it was made" for kind, name, _ in gone]
+            return sorted(found) + _misplaced(given, last)
 
         return self._read(look)
 

@@ -1,10 +1,11 @@
 """Verifies a store: recomputes the digests of its log, and holds the entities against the log.
 
 It finds every edit of the log that does not recompute the chain of the entity's digests, gaps in
-the versions, and rows of entities that are not what the log leads to. With an anchor, which is
-what an earlier verification saw, it also finds a log that was rewritten, reordered or cut off
-up to the anchored position. It cannot find what was changed consistently after that, and of
-purged transitions it knows the digest only. Columns that only schedule work are not looked at.
+the versions or in the positions, rows of entities that are not what the log leads to, and a store
+whose guards of the log are gone. With an anchor, which is what an earlier verification saw, it
+also finds a log that was rewritten, reordered or cut off up to the anchored position. It cannot
+find what was changed consistently after that, and of purged transitions it knows the digest only.
+Columns that only schedule work are not looked at.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def verify(
     verification.read_log()
     verification.hold_against_anchor()
     verification.compare_entities()
+    verification.look_at_store()
     return Report(
         store.url,
         verification.count,
@@ -268,9 +270,21 @@ class _Verification:
                 row.version,
             )
 
+    def look_at_store(self) -> None:
+        """Ask the store itself what is wrong with it."""
+        for flaw in self.store.flaws():
+            self._find(flaw)
+
     def _follow(self, row: LogRow) -> None:
         if self.anchor is not None and row.seq > self.anchor.position:
             self.hold_against_anchor()
+        expected = max(self.position, 0) + 1
+        if row.seq > expected:  # a position is given out with its row, or taken back with it
+            missing = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
+            self._find(
+                f"there is nothing at position {missing}: it was deleted or moved",
+                position=expected,
+            )
         self.position = row.seq
         self.count += 1
         self.purged += row.kind == "purged"

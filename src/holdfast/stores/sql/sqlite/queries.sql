@@ -169,6 +169,16 @@ SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'migration';
 SELECT count(*) = 3 FROM sqlite_master
 WHERE type = 'table' AND name IN ('entity', 'transition', 'migration');
 
+-- Read what the schema is made of.
+-- name: definitions
+SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*';
+
+-- Read the last position that was given out, and the last one in the log; nothing takes one back.
+-- name: last_positions
+SELECT
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'transition'), 0) AS given,
+    coalesce((SELECT max(seq) FROM transition), 0) AS last;
+
 -- Record which migrations were applied, and the oldest code that may still run on the result.
 -- name: create_migration_table
 CREATE TABLE migration (
