@@ -433,11 +433,18 @@ def test_what_is_no_number_is_refused_with_its_path(value: State, path: str) -> 
     assert refusal(value).path == path
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf], ids=repr)
+def test_a_number_that_json_cannot_hold_is_named(number: float) -> None:
+    """Not the null that JSON would have in its place."""
+    for value in (Rich(ratio=number), Rich(ratios={"a": [number]}), Rich(maybe=number)):
+        assert str(number) in str(refusal(value))
+        assert "null" not in str(refusal(value))
+
+
 def test_a_number_that_is_none_deep_inside_is_refused() -> None:
-    """The path leads at least to the container whose element it is."""
+    """The path leads to the element."""
     error = refusal(Rich(ratios={"a": [0.0, math.nan]}))
-    assert error.path is not None
-    assert error.path.startswith("$.ratios")
+    assert error.path == "$.ratios.a[1]"
 
 
 def test_an_integer_in_a_field_of_floats_is_stored_if_nothing_is_lost() -> None:

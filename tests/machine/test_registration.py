@@ -341,6 +341,29 @@ def test_the_machine_lists_its_handlers_in_order() -> None:
     assert machine.handlers[1].location.endswith(f"cancel ({__file__}:{line})")
 
 
+def test_annotations_may_be_quoted_once_more() -> None:
+    """What was quoted before the future import came is quoted twice, whole or in parts."""
+    machine = new_machine()
+
+    @machine.on
+    def place(state: "None", command: "Place") -> "Pending | None":  # noqa: UP037 (the point)
+        return Pending()
+
+    @machine.on
+    def cancel(
+        state: "Pending | Paid",  # noqa: UP037
+        command: "Cancel",  # noqa: UP037
+    ) -> Optional["Pending"]:  # noqa: UP037, UP045
+        return None
+
+    assert machine.handlers[0].sources == (NoneType,)
+    assert machine.handlers[1].sources == (Pending, Paid)
+    assert machine.handlers[0].commands == (Place,)
+    assert machine.handlers[0].targets == (Pending, NoneType)
+    assert machine.handlers[1].commands == (Cancel,)
+    assert machine.handlers[1].targets == (Pending, NoneType)
+
+
 def test_a_machine_says_its_name() -> None:
     """The repr is short, for logs and debuggers."""
     assert repr(new_machine()) == "<Machine order>"

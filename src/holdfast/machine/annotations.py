@@ -8,6 +8,7 @@ from types import CellType, FunctionType, NoneType, UnionType
 from typing import (
     Annotated,
     Any,
+    ForwardRef,
     Never,
     NoReturn,
     TypeVar,
@@ -73,9 +74,9 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
             what = "its result" if name == "return" else f"the parameter {name!r}"
             raise DefinitionError(f"{location}: {what} has no annotation; the types are the chart")
         try:
-            parts = unite(_evaluate(declared[name], inner, namespace))
+            parts = _united(declared[name], inner, namespace)
             flatten_all(parts)
-        except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        except (NameError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
             raise DefinitionError(
                 f"{location}: the annotation {declared[name]!r} of {name!r} cannot be "
                 f"evaluated: {error}"
@@ -204,7 +205,22 @@ def _annotations(function: FunctionType) -> Mapping[str, Any]:
     return function.__annotations__
 
 
+def _united(
+    annotation: Any, function: FunctionType, namespace: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """Return what an annotation unites; what is quoted within it, once or twice, is evaluated."""
+    return tuple(
+        part
+        for outer in unite(_evaluate(annotation, function, namespace))
+        for part in (
+            _united(outer, function, namespace) if isinstance(outer, str | ForwardRef) else (outer,)
+        )
+    )
+
+
 def _evaluate(annotation: Any, function: FunctionType, namespace: Mapping[str, Any]) -> Any:
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
     if not isinstance(annotation, str):
         return annotation
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)

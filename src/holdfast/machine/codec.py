@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
+from math import isfinite
 from operator import or_
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
@@ -166,6 +167,10 @@ def _encode_checked(
     try:
         copy = decode(text)
     except _FAILURES as error:
+        lost = _not_finite(value, "$")
+        if lost is not None:
+            refused = ValueError(f"{lost[1]} is no number that JSON can hold")
+            _refuse(role, refused, hidden, lost[0])
         _refuse(role, error, hidden)
     if _differ(value, copy):
         _refuse_altered(role, value, copy, hidden)
@@ -226,6 +231,14 @@ def _blame(encode: Callable[[Any], bytes], value: Any, error: Exception) -> str:
         else:
             break
     return path
+
+
+def _not_finite(value: Any, path: str) -> tuple[str, float] | None:
+    """Return the path to the first NaN or infinity, which JSON writes as null; and itself."""
+    if isinstance(value, float):
+        return None if isfinite(value) else (path, value)
+    parts = (_not_finite(part, path + step) for step, part in parts_of(value))
+    return next((found for found in parts if found), None)
 
 
 def _refuse(

@@ -62,8 +62,8 @@ class Machine(Generic[S, C, D]):
     def __init__(self, name: str, *, state: Any, command: Any, deps: Any = None) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise DefinitionError(
-                f"{name!r} cannot name a machine: take a letter, then up to 99 letters, digits, "
-                "'_', '.' or '-'"
+                f"{name!r:.80} cannot name a machine: take a letter, then up to 99 letters, "
+                "digits, '_', '.' or '-'"
             )
         self.name = name
         self.states = _members(name, "state", state, State)
@@ -372,4 +372,6 @@ def _resolve_local(members: tuple[type, ...], namespace: Mapping[str, Any]) -> N
 
 
 def _describe(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself (build one: {value.__name__}(…))"
     return "None" if value is None else f"a {type(value).__name__}"
