@@ -245,7 +245,7 @@ def test_more_plans_than_go_at_once_all_go(
 ) -> None:
     """Those beyond the limit begin as soon as there is room."""
     monkeypatch.setattr("holdfast.service.coalescer.IDLE_SECONDS", 60)
-    monkeypatch.setattr("holdfast.service.coalescer.MAX_LANES", 3)
+    monkeypatch.setattr("holdfast.service.coalescer.MAX_BEGUN", 3)
     monkeypatch.setattr("holdfast.service.intake.MAX_CHAIN", 4)
 
     async def scene() -> None:

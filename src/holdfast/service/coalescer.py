@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.service.call import Call
@@ -18,14 +19,14 @@ from holdfast.service.intake import Intake, Ticket, cut, distinct
 from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Plan, World
 from holdfast.service.runner import run
-from holdfast.service.settle import Binding, Group, settle
+from holdfast.service.settle import Binding, Group, begin_each, settle
 from holdfast.stores.fork import follow_forks
 
 if TYPE_CHECKING:
     import asyncio
 
-MAX_LANES = 512
-"""How many plans are under way at once."""
+MAX_BEGUN = 512
+"""How many plans and chains are under way at once."""
 IDLE_SECONDS = 1.0
 """How long the thread stays for more work."""
 
@@ -51,6 +52,8 @@ class Coalescer:
     def _clear(self) -> None:
         self._lockstep = Lockstep(catches=BaseException)
         self._under_way: dict[Lane, list[Ticket]] = {}
+        self._sharing: dict[Lane, list[list[Ticket]]] = {}  # chains that begin in one lane
+        self._begun = 0  # plans and chains
         self._queues: dict[str, deque[Ticket]] = {}
         self._ready: deque[Ticket | str] = deque()  # plans, and entities whose chain may begin
         self._answers: list[tuple[Ticket, Any]] = []
@@ -113,7 +116,7 @@ class Coalescer:
 
     @property
     def _may_begin(self) -> bool:
-        return bool(self._ready) and len(self._lockstep.lanes) < MAX_LANES
+        return bool(self._ready) and self._begun < MAX_BEGUN
 
     def _sort(self) -> None:
         """Empty the inbox; calls queue up by entity."""
@@ -129,40 +132,72 @@ class Coalescer:
 
     def _fill(self) -> None:
         """Begin what may begin; what its caller has given up is not begun."""
+        chains: list[list[Ticket]] = []
         while self._may_begin:
             first = self._ready.popleft()
             if isinstance(first, str):
-                self._begin_chain(first)
+                chain = self._next_chain(first)
+                if chain:
+                    chains.append(chain)
+                    self._begun += 1
             elif first.future.done():
                 self._answers.append((first, None))
             elif first.plan is not None:
                 self._under_way[self._lockstep.add(first.plan, first.context)] = [first]
+                self._begun += 1
+        if chains:
+            self._begin_chains(chains)
 
-    def _begin_chain(self, id: str) -> None:
+    def _next_chain(self, id: str) -> list[Ticket]:
         dropped: list[Ticket] = []
-        tickets = cut(self._queues[id], dropped)
+        chain = cut(self._queues[id], dropped)
         self._answers += [(ticket, None) for ticket in dropped]
-        if not tickets:
+        if not chain:
             del self._queues[id]
-            return
-        calls = [ticket.call for ticket in tickets if ticket.call is not None]
-        timeout_seconds = tickets[0].timeout_seconds
-        plan = settle(self._binding, (Group(id, calls),), timeout_seconds=timeout_seconds)
-        self._under_way[self._lockstep.add(plan)] = tickets
+        return chain
+
+    def _begin_chains(self, chains: list[list[Ticket]]) -> None:
+        """Begin chains in one lane; those with limits of their own have one each."""
+        shared: list[list[Ticket]] = []
+        breaker = self._binding.retry.breaker
+        for chain in chains:
+            if breaker is None and not chain[0].alone:
+                shared.append(chain)
+            else:
+                seconds = chain[0].timeout_seconds
+                plan = settle(self._binding, (_group(chain),), timeout_seconds=seconds)
+                self._under_way[self._lockstep.add(plan)] = chain
+        if shared:
+            together = begin_each(self._binding, [_group(chain) for chain in shared])
+            self._sharing[self._lockstep.add(together)] = shared
 
     def _end(self, ended: Iterable[Lane]) -> None:
         for lane in ended:
+            chains = self._sharing.pop(lane, None)
+            if chains is not None:
+                results = lane.result
+                if isinstance(results, BaseException):
+                    results = [results] * len(chains)
+                for chain, result in zip(chains, results, strict=True):
+                    self._end_chain(chain, result)
+                continue
             tickets = self._under_way.pop(lane)
-            first = tickets[0].call
-            if first is None:
+            if tickets[0].call is None:
+                self._begun -= 1
                 self._answers.append((tickets[0], lane.result))
             else:
-                self._end_chain(first.id, tickets, lane.result)
+                self._end_chain(tickets, lane.result)
 
-    def _end_chain(self, id: str, tickets: list[Ticket], result: Any) -> None:
-        queue = self._queues[id]
+    def _end_chain(self, tickets: list[Ticket], result: Any) -> None:
+        if isinstance(result, GeneratorType):
+            self._under_way[self._lockstep.add(result)] = tickets  # it goes on alone
+            return
+        self._begun -= 1
+        call = tickets[0].call
+        assert call is not None
+        queue = self._queues[call.id]
         if isinstance(result, BaseException):
-            if not isinstance(result, Exception) and len(tickets) > 1:
+            if not isinstance(result, Exception) and not tickets[0].alone:
                 # A handler raised what ends programs, before anything was written. Alone, each
                 # call meets its own errors only.
                 for ticket in tickets:
@@ -170,17 +205,18 @@ class Coalescer:
                 queue.extendleft(reversed(tickets))
                 tickets = []
             result = [result] * len(tickets)
-        self._answers += zip(tickets, distinct(result), strict=True)
+        self._answers += zip(tickets, result, strict=True)
         if queue:
-            self._ready.append(id)
+            self._ready.append(call.id)
         else:
-            del self._queues[id]
+            del self._queues[call.id]
 
     def _tell(self) -> None:
         """Hand the answers over to their event loops."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Any]]] = {}
-        for answer in self._answers:
-            by_loop.setdefault(answer[0].desk.loop, []).append(answer)
+        errors = distinct(answer for _, answer in self._answers)
+        for (ticket, _), answer in zip(self._answers, errors, strict=True):
+            by_loop.setdefault(ticket.desk.loop, []).append((ticket, answer))
         self._answers = []
         for loop, answers in by_loop.items():
             _call_in(loop, _answer_all, answers)
@@ -191,11 +227,12 @@ class Coalescer:
             waiting = [ticket for queue in self._queues.values() for ticket in queue]
             waiting += [ticket for ticket in self._ready if isinstance(ticket, Ticket)]
             waiting += [ticket for tickets in self._under_way.values() for ticket in tickets]
+            waiting += [t for chains in self._sharing.values() for chain in chains for t in chain]
             waiting += self._inbox
             self._inbox.clear()
             pending = self._answers
             self._clear()
-            self._answers = [*pending, *zip(waiting, distinct([error] * len(waiting)), strict=True)]
+            self._answers = [*pending, *((ticket, error) for ticket in waiting)]
             self._thread = None
         self._tell()
 
@@ -211,6 +248,11 @@ class Coalescer:
         """Begin anew: the thread and the callers are the parent's."""
         self.intake.forget()
         self._begin()
+
+
+def _group(chain: list[Ticket]) -> Group:
+    calls = [ticket.call for ticket in chain if ticket.call is not None]
+    return Group(calls[0].id, calls)
 
 
 def _answer_all(answers: Iterable[tuple[Ticket, Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from types import GeneratorType
 from typing import Any
 
 from msgspec import Struct
@@ -131,26 +132,40 @@ def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Ans
     if binding.retry.breaker is not None or binding.machine.is_async:
         alone = yield from together([settle(binding, (group,)) for group in groups])
         return [_each(group, result) for group, result in zip(groups, alone, strict=True)]
+    begun = yield from begin_each(binding, groups)
+    going_on = [place for place, result in enumerate(begun) if isinstance(result, GeneratorType)]
+    ended = yield from together([begun[place] for place in going_on])
+    for place, result in zip(going_on, ended, strict=True):
+        begun[place] = _each(groups[place], result)
+    return begun
+
+
+def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
+    """Make the first attempt for every group, sharing one load and one commit.
+
+    Answers with each group's own answers, or, where it came too late, with the plan by which it
+    goes on alone. Takes neither a breaker nor handlers that are awaited.
+    """
     started, tokens = yield Begin(_count(groups))
     keys = [_key(binding, group) for group in groups]
     decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
     late = yield from _commit_each(binding, decisions)
     attempts = Attempts(binding.retry, binding.machine.name, "", started)
-    settled: list[list[Answer]] = []
-    going_on: dict[int, Plan[list[Answer]]] = {}
+    settled: list[Any] = []
     start = 0
     for place, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
         end = start + len(group.calls)
         error = late.get(place)
-        if isinstance(error, VersionConflictError):
+        if error is None:
+            settled.append(decision.answers)
+        elif isinstance(error, VersionConflictError):
             begun = Begun(started, tokens[start:end], error)
-            going_on[place] = settle(binding, (group,), begun=begun)
-        settled.append(decision.answers if error is None else [error] * len(group.calls))
+            settled.append(settle(binding, (group,), begun=begun))
+        else:
+            settled.append([error] * len(group.calls))
         if any(isinstance(answer, Exception) for answer in decision.answers):
             yield from _tell_stale(binding, (group,), decision.answers, attempts)
         start = end
-    for place, result in zip(going_on, (yield from together([*going_on.values()])), strict=True):
-        settled[place] = _each(groups[place], result)
     return settled
 
 
