@@ -29,6 +29,9 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     """
     from urllib.parse import parse_qsl
 
+    if not isinstance(url, str):
+        raise StoreError(f"{url!r:.80} names no store; write {_FORMS}")
+    time = utc_now if clock is None else _told_by(clock)
     scheme, _, rest = url.partition("://")
     encoded_path, _, query = rest.partition("?")
     path = _decoded(encoded_path)
@@ -36,7 +39,7 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     if scheme == "memory" and not encoded_path and not options:
         from holdfast.stores.memory import MemoryStore
 
-        return MemoryStore(clock=clock or utc_now)
+        return MemoryStore(clock=time)
     if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
         from holdfast.stores.sqlite import SYNCHRONOUS, SqliteStore
         from holdfast.stores.sqlite_file import MODES
@@ -57,7 +60,7 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
                 synchronous=synchronous,
                 busy_timeout_seconds=float(busy_timeout),
                 mode=mode,
-                clock=clock or utc_now,
+                clock=time,
             )
     raise StoreError(f"{url!r} names no store; write {_FORMS}")
 
@@ -86,6 +89,23 @@ def _decoded(path: str) -> str:
 
 def _is_duration(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal() and float(text) <= 3600
+
+
+def _told_by(clock: Clock) -> Clock:
+    """Return a clock that raises StoreError where the given one tells no moment."""
+    if not callable(clock):
+        raise StoreError(f"clock= is a function that returns the time, not {clock!r:.80}")
+
+    def now() -> datetime:
+        time = clock()
+        if not isinstance(time, datetime) or time.utcoffset() is None:
+            raise StoreError(
+                f"the clock of the store returned {time!r:.80}; it must return a datetime with a "
+                "time zone, as datetime.now(UTC) does"
+            )
+        return time
+
+    return now
 
 
 def utc_now() -> datetime:

@@ -1,0 +1,60 @@
+"""The clock of a store: what it may be, and what is said of one that tells no moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import Command, Machine, Service, State, StoreError, open_store
+
+
+class On(State):
+    pass
+
+
+class Turn(Command):
+    pass
+
+
+lamp = Machine("lamp", state=On, command=Turn)
+
+
+@lamp.on
+def turn(state: On | None, command: Turn) -> On:
+    return On()
+
+
+URLS = pytest.mark.parametrize("name", ["memory://", "sqlite:///{}/lamps.db"])
+
+
+@URLS
+@pytest.mark.parametrize("told", [datetime(2026, 1, 1), "2026-01-01", 5.0, None], ids=repr)  # noqa: DTZ001
+def test_a_clock_that_tells_no_moment_is_refused(tmp_path: Path, name: str, told: Any) -> None:
+    """A time without a zone is not read as this machine's local time, and nothing is written."""
+    times: list[Any] = [told]
+    url = name.format(tmp_path)
+    with open_store(url, clock=lambda: times[-1]) as store:
+        lamps = Service(lamp, store)
+        with pytest.raises(StoreError, match=r"clock of the store returned .* with a time zone"):
+            lamps.handle("a", Turn())
+        times.append(datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2))))
+        record = lamps.handle("a", Turn())
+    assert (record.version, record.created_at) == (1, datetime(2025, 12, 31, 22, tzinfo=UTC))
+
+
+@URLS
+def test_a_time_is_no_clock(tmp_path: Path, name: str) -> None:
+    """A function is, which is asked each time."""
+    clock: Any = datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(StoreError, match="clock= is a function"):
+        open_store(name.format(tmp_path), clock=clock)
+
+
+@pytest.mark.parametrize("url", [None, 5, b"memory://", Path("shop.db")], ids=repr)
+def test_what_is_no_text_names_no_store(url: Any) -> None:
+    """The message lists what does."""
+    with pytest.raises(StoreError, match="names no store; write memory://"):
+        open_store(url)
