@@ -349,24 +349,10 @@ def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
         _,
         _,
     ) = row
-    columns = (
-        previous,
-        machine,
-        id,
-        str(version),
-        kind,
-        from_type or "",
-        to_type or "",
-        command_type or "",
-        command or "",
-        events or "",
-        state or "",
-        str(command_schema or ""),
-        str(state_schema or ""),
-        metadata or "",
-        key or "",
-        token or "",
-        at,
-        recorded_at,
+    text = (
+        f"{previous}\0{machine}\0{id}\0{version}\0{kind}\0{from_type or ''}\0{to_type or ''}\0"
+        f"{command_type or ''}\0{command or ''}\0{events or ''}\0{state or ''}\0"
+        f"{command_schema or ''}\0{state_schema or ''}\0{metadata or ''}\0{key or ''}\0"
+        f"{token or ''}\0{at}\0{recorded_at}"
     )
-    return sha256("\0".join(columns).encode()).hexdigest()
+    return sha256(text.encode()).hexdigest()

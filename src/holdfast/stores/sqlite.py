@@ -93,7 +93,7 @@ class SqliteStore(Store):
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
-        return self._read(lambda connection: self._load(connection, keys))
+        return self._read(self._load, keys)
 
     def commit(
         self,
@@ -276,12 +276,12 @@ class SqliteStore(Store):
 
     # Connections
 
-    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+    def _read(self, read: Callable[..., T], *given: Any) -> T:
         if self._mode == "ro":
-            return self._read_only(read)
+            return self._read_only(lambda connection: read(connection, *given))
         connection = self._take_reader()
         try:
-            return read(connection)
+            return read(connection, *given)
         except sqlite3.Error as error:
             raise self._store_error("read", error) from error
         finally:
@@ -615,6 +615,10 @@ def _one_moment(connection: sqlite3.Connection) -> Generator[None]:
 
 def _write_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
     """Write the entities that are at the expected version, and their log rows."""
+    if len(writes) > 1 and _write_all_entities(connection, writes):
+        rows = [row[1:] for write in writes for row in write.log]
+        connection.executemany(_INSERT_TRANSITION, rows)
+        return [Outcome(True, write.entity.version) for write in writes]
     outcomes: list[Outcome] = []
     log: list[tuple[Any, ...]] = []
     for write in writes:
@@ -636,6 +640,28 @@ def _write_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> 
     else:
         connection.executemany(_INSERT_TRANSITION, log)
     return outcomes
+
+
+def _write_all_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> bool:
+    """Update many entities in one go, or create them; where one is too late, none is written."""
+    if any(write.purge for write in writes):
+        return False
+    if all(write.expected for write in writes):
+        statement = _UPDATE_ENTITY
+        rows: list[tuple[Any, ...]] = [
+            (*w.entity[2:], w.entity.machine, w.entity.id, w.expected) for w in writes
+        ]
+    elif not any(write.expected for write in writes):
+        statement = _INSERT_ENTITY
+        rows = [write.entity for write in writes]
+    else:
+        return False
+    connection.execute("SAVEPOINT batch")
+    done = connection.executemany(statement, rows).rowcount == len(writes)
+    if not done:
+        connection.execute("ROLLBACK TO batch")
+    connection.execute("RELEASE batch")
+    return done
 
 
 def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:

@@ -51,8 +51,11 @@ def load_migrations(dialect: str) -> list[Migration]:
 
 def _query(name: str, statement: str) -> Query:
     text = statement[: statement.rindex(";")]
-    names = tuple(dict.fromkeys(_PARAMETER.findall(text)))
+    found = _PARAMETER.findall(text)
+    names = tuple(dict.fromkeys(found))
     places = {parameter: f"?{place}" for place, parameter in enumerate(names, 1)}
+    if len(names) == len(found):  # a plain "?" is the one form that every driver takes in order
+        places = dict.fromkeys(names, "?")
     positional = _PARAMETER.sub(lambda match: places[match[1]], text)
     return Query(name, text, positional, names)
 
