@@ -274,7 +274,7 @@ def _refuse_altered(role: str, value: Any, copy: Any, hidden: frozenset[str]) ->
             raise ValidationError(f"the {role} would not survive being stored at {path}", path)
         raise ValidationError(
             f"the {role} would not survive being stored: {path} is {_short(before)} and would be "
-            f"read back as {_short(after)}",
+            f"read back as {_short_copy(after)}",
             path,
         )
 
@@ -339,6 +339,11 @@ def _refuse_nul(role: str, value: Any, path: str) -> None:
             _refuse_nul(role, item, f"{path}[{i}]")
     elif isinstance(value, str) and "\0" in value:
         raise ValidationError(f"the {role} has a NUL character at {path}", path)
+
+
+def _short_copy(value: Any) -> str:
+    """Return what to call what a part became; a plain mapping no longer hides its secrets."""
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else _short(value)
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,87 @@
+"""What the command line shows of secret fields: `***`, in tables and in JSON."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Cli
+
+SECRET = "4111-1111"
+VAULT = """
+from holdfast import Command, Machine, Service, State, field, open_store
+
+class Open(State):
+    owner: str
+    card: str = field(secret=True)
+
+class Store(Command):
+    owner: str
+    card: str = field(name="number", secret=True)
+
+vault = Machine("vault", state=Open, command=Store)
+
+@vault.on
+def keep(state: Open | None, command: Store) -> Open:
+    return Open(owner=command.owner, card=command.card)
+
+vaults = Service(vault, open_store("sqlite:///vault.db"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def vault(shop: Path, cli: Cli) -> None:
+    """One entity, whose state and command hold a secret."""
+    (shop / "safe.py").write_text(VAULT, "utf-8")
+    done = cli("send", "safe:vaults", "v-1", "Store", "owner=al", f"number={SECRET}", "--json")
+    assert done.code == 0, done.err
+    assert done.lines[0]["state"] == {"$type": "Open", "owner": "al", "card": "***"}
+
+
+def test_the_secret_is_stored() -> None:
+    """Masks are for showing."""
+    connection = sqlite3.connect("vault.db")
+    [[state]] = connection.execute("SELECT state FROM entity")
+    connection.close()
+    assert SECRET in state
+
+
+@pytest.mark.parametrize("how", ["--json", "--table"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "safe:vaults"),
+        ("show", "safe:vaults", "v-1"),
+        ("history", "safe:vaults", "v-1"),
+        ("send", "safe:vaults", "v-1", "Store", "owner=bo", f"number={SECRET}2"),
+        ("send", "safe:vaults", "v-1", "Store", "owner=bo", f"number={SECRET}2", "--preview"),
+    ],
+)
+def test_no_verb_shows_a_secret(cli: Cli, arguments: tuple[str, ...], how: str) -> None:
+    """The rest of what is stored is shown."""
+    done = cli(*arguments, how)
+
+    assert done.code == 0, done.err
+    assert SECRET not in done.out + done.err
+    is_bare = arguments[0] == "list" and how == "--table"
+    assert is_bare or "***" in done.out
+    assert is_bare or "al" in done.out or "bo" in done.out
+
+
+def test_history_in_json_masks_the_command_and_the_state(cli: Cli) -> None:
+    """Under the names that are stored."""
+    [entry] = cli("history", "safe:vaults", "v-1", "--json").lines
+
+    assert entry["command"] == {"$type": "Store", "owner": "al", "number": "***"}
+    assert entry["state"] == {"$type": "Open", "owner": "al", "card": "***"}
+
+
+def test_a_refused_secret_is_not_told(cli: Cli) -> None:
+    """The message names the field."""
+    given = f'{{"$type":"Store","owner":"al","number":["{SECRET}"]}}'
+    done = cli("send", "safe:vaults", "v-1", given)
+
+    assert done.code == 2
+    assert "$.number" in done.err
+    assert SECRET not in done.err
