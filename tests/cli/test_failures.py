@@ -181,6 +181,14 @@ def test_a_disk_too_full_for_the_rejected_lines_stops_the_run(
     assert cli("run", "shop:orders", name).lines[0]["applied"] == 1
 
 
+def test_a_full_disk_under_the_rejected_lines_is_told_in_one_line(filled: Path) -> None:
+    """By the system itself, which refuses the closing as well."""
+    name = write_stream(filled / "in.ndjson", [request("new", "Place", total=1), "{"])
+    done = spawn(filled, "run", "shop:orders", name, "--rejected", "/dev/full")
+    one_line(done, 5, "cannot write the rejected lines to /dev/full: No space left on device;")
+    assert "(at " not in done.err
+
+
 SLOW = SHOP.replace("    return Paid(", "    import time; time.sleep(0.03)\n    return Paid(")
 
 

@@ -156,6 +156,8 @@ def test_a_key_of_another_command_is_rejected(cli: Cli, shop: Path) -> None:
 
 
 GOOD = request("good", "Place", total=1)
+HALF = r"it holds one half of a surrogate pair, like \ud800, which is no character"
+UNKNOWN_FLY = "$.$type: Invalid value 'Fly'; order takes Place, Pay, Cancel"
 BROKEN: dict[str, tuple[str | bytes, str]] = {
     "no JSON": ("{", "the line is no request: Input data was truncated"),
     "half a line": ('{"id": "o-1", "command": {"$type"', "the line is no request: "),
@@ -167,11 +169,16 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "an empty id": ('{"id": "", "command": {"$type": "Pay"}}', "the id is empty"),
     "a long id": (json.dumps(request("x" * 10_000, "Pay")), "the limit is 512"),
     "a NUL in the id": ('{"id": "a\\u0000", "command": {"$type": "Pay"}}', "NUL"),
-    "half a surrogate pair": ('{"id": "\\ud800", "command": {"$type": "Pay"}}', "surrogate"),
+    "half a surrogate pair": ('{"id": "\\ud800", "command": {"$type": "Pay"}}', HALF),
+    "half a pair in the command": (json.dumps(request("o", "Cancel", reason="a\ud800")), HALF),
+    "half a pair at the end": ('{"id": "o", "command": {"$type": "Pay"}, "key": "\\uDBFF"}', HALF),
     "no command": ('{"id": "o-1"}', "missing required field `command`"),
     "a null command": ('{"id": "o-1", "command": null}', "got `null`"),
-    "no tag": ('{"id": "o-1", "command": {"card": "x"}}', "missing required field `$type`"),
-    "an unknown tag": ('{"id": "o-1", "command": {"$type": "Fly"}}', "Invalid value 'Fly'"),
+    "no tag": (
+        '{"id": "o-1", "command": {"card": "x"}}',
+        "missing required field `$type`; order takes",
+    ),
+    "an unknown tag": ('{"id": "o-1", "command": {"$type": "Fly"}}', UNKNOWN_FLY),
     "a missing field": ('{"id": "o-1", "command": {"$type": "Place"}}', "field `total`"),
     "an unknown field": (
         '{"id": "o-1", "command": {"$type": "Pay", "crad": "1"}}',
@@ -309,6 +316,20 @@ def test_the_rejected_lines_go_where_they_are_told_to(cli: Cli, shop: Path) -> N
     assert not list(shop.glob("*.rejected-*"))
 
 
+def test_a_run_that_goes_on_with_another_file_says_what_is_not_in_it(cli: Cli, shop: Path) -> None:
+    """None rejected, in one file, is not none rejected at all."""
+    name = write_stream(shop / "in.ndjson", ["{", GOOD])
+    assert cli("run", "shop:orders", name, "--rejected", "one.ndjson").err == ""
+    other = cli("run", "shop:orders", name, "--rejected", "other.ndjson")
+    assert summary(other) == (2, 0, 0, 0)
+    assert other.err == (
+        "Note: 2 lines were done before; if some of them were rejected, they are not in "
+        "other.ndjson, and not counted\n"
+    )
+    same = cli("run", "shop:orders", name, "--rejected", "one.ndjson")
+    assert (summary(same), same.err) == ((2, 0, 0, 1), "")
+
+
 def test_the_rejected_lines_may_go_nowhere(cli: Cli, shop: Path) -> None:
     """A device keeps nothing, and that was asked for."""
     name = write_stream(shop / "in.ndjson", ["{", GOOD])
@@ -400,7 +421,8 @@ def test_an_error_of_a_handler_stops_the_run_at_its_batch(cli: Cli, shop: Path) 
     assert (done.code, done.out) == (5, "")
     assert done.err == (
         "Error: line 6: ConnectionError: no line to the bank (at shop.py:30 in pay); nothing of "
-        "lines 5 to 7 was applied; 4 of 7 lines are done, run again to go on\n"
+        "lines 5 to 7 was applied; 4 of 7 lines are done, run again to go on, or reject "
+        "such lines with --reject-errors\n"
     )
     assert states(cli) == {"o-1": "Pending", "o-2": "Paid"}
     assert [entry["line"] for entry in rejects(shop)] == [2]
@@ -410,6 +432,43 @@ def test_an_error_of_a_handler_stops_the_run_at_its_batch(cli: Cli, shop: Path) 
     assert (done.code, summary(done)) == (1, (4, 3, 0, 1))
     assert states(cli) == {"o-1": "Paid", "o-2": "Paid", "o-3": "Pending", "o-4": "Pending"}
     assert [entry["line"] for entry in rejects(shop)] == [2]
+
+
+@pytest.mark.parametrize("size", ["1", "2", "4", "500"])
+def test_a_line_whose_handler_fails_is_rejected_on_request(cli: Cli, shop: Path, size: str) -> None:
+    """With the error's type and text; what comes after it is decided without it."""
+    pair = [request("o-5", "Pay", card="unplugged"), request("o-5", "Place", total=5)]
+    name = write_stream(shop / "in.ndjson", [*STOP, pair[1], *pair, request("o-1", "Pay")])
+    done = cli("run", "shop:orders", name, "--batch", size, "--reject-errors")
+    assert (done.code, done.err) == (1, "")
+    assert summary(done) == (0, 7, 0, 4)
+    entries = [(entry["line"], entry["id"], entry["error"]) for entry in rejects(shop)]
+    assert entries == [
+        (2, None, "ValidationError"),
+        (6, "o-1", "ConnectionError"),
+        (9, "o-5", "ConnectionError"),
+        (10, "o-5", "InvalidTransitionError"),
+    ]
+    assert rejects(shop)[1]["reason"] == "no line to the bank"
+    assert rejects(shop)[1]["text"] == json.dumps(STOP[5])
+    assert states(cli)["o-1"] == "Paid"
+    again = cli("run", "shop:orders", name, "--reject-errors")
+    assert summary(again) == (11, 0, 0, 4)
+
+
+def test_a_store_that_fails_is_no_error_of_a_line(cli: Cli, shop: Path) -> None:
+    """Its lines are not passed over."""
+    name = write_stream(shop / "in.ndjson", [GOOD])
+    cli("run", "shop:orders", name)
+    connection = sqlite3.connect("shop.db")
+    with connection:
+        connection.execute("""UPDATE entity SET state = '{"$type":"Sent"}'""")
+    connection.close()
+    other = write_stream(shop / "other.ndjson", [request("good", "Pay")])
+    done = cli("run", "shop:orders", other, "--reject-errors")
+    assert done.code == 4
+    assert "0 of 1 lines are done, run again to go on\n" in done.err
+    assert not list(shop.glob("*.rejected-*"))
 
 
 def test_the_traceback_of_a_handler_is_shown_on_request(cli: Cli, shop: Path) -> None:
@@ -530,13 +589,14 @@ def test_a_file_that_is_changed_meanwhile_is_told(cli: Cli, shop: Path, change: 
     assert "in.ndjson changed while it was read" in done.err
 
 
-def test_a_store_in_memory_serves_for_a_trial(cli: Cli, shop: Path) -> None:
-    """Nothing stays, and the rejected lines tell what would be refused."""
-    (shop / "shop.py").write_text(SHOP.replace("sqlite:///shop.db", "memory://"))
-    name = write_stream(shop / "in.ndjson", [GOOD, "{"])
-    for _ in range(2):
-        (shop / "rejects").unlink(missing_ok=True)
-        assert summary(cli("run", "shop:orders", name, "--rejected", "rejects")) == (0, 1, 0, 1)
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///:memory:"])
+def test_a_store_in_memory_is_refused(cli: Cli, shop: Path, url: str) -> None:
+    """What is lost at once is not called applied."""
+    (shop / "shop.py").write_text(SHOP.replace("sqlite:///shop.db", url))
+    done = cli("run", "shop:orders", write_stream(shop / "in.ndjson", [GOOD, "{"]))
+    assert (done.code, done.out) == (2, "")
+    assert f"{url} ends with this process, and all that is applied with it" in done.err
+    assert not list(shop.glob("*.rejected-*"))
 
 
 def test_memory_does_not_grow_with_the_file(cli: Cli, shop: Path) -> None:

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -156,13 +156,14 @@ def open_rejects(path: Path, mark: str, *, keep_empty: bool) -> Generator[Reject
     Without `keep_empty` a file without entries goes away afterwards. Raises Failure.
     """
     file = _open_locked(path)
-    with file:
-        rejects = Rejects(file, path, mark)
-        try:
-            yield rejects
-        finally:
-            if rejects.empty and not keep_empty:
-                path.unlink(missing_ok=True)
+    rejects = Rejects(file, path, mark)
+    try:
+        yield rejects
+    finally:
+        if rejects.empty and not keep_empty:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # of what could not be written, and was told
+            file.close()
 
 
 def default_path(input_path: str, mark: str) -> Path:

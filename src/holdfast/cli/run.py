@@ -18,8 +18,16 @@ from holdfast.cli.output import EPILOG, format_option, in_json, write_facts, wri
 from holdfast.cli.progress import show_progress
 from holdfast.cli.rejects import Reject, Rejects, default_path, open_rejects, reject
 from holdfast.cli.stream import Batch, Line, Stream, open_stream, read_entry, request_of
-from holdfast.cli.target import SyncService, open_sync_service
-from holdfast.errors import BatchError, DecodeError, StoreError, ValidationError
+from holdfast.cli.target import SyncService, is_in_memory, open_sync_service
+from holdfast.cli.text import visible
+from holdfast.errors import (
+    BatchError,
+    DecodeError,
+    DefinitionError,
+    HoldfastError,
+    StoreError,
+    ValidationError,
+)
 from holdfast.record import Record, Request
 from holdfast.stores.contract import Checkpoint, Key
 
@@ -42,8 +50,21 @@ from holdfast.stores.contract import Checkpoint, Key
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where rejected lines go.  [default: a file beside FILE, named by its content]",
 )
+@click.option(
+    "--reject-errors",
+    is_flag=True,
+    help="Reject a line whose handler fails, too, instead of stopping there.",
+)
 @format_option
-def run(*, target: str, path: str, batch: int, rejected: Path | None, as_json: bool | None) -> None:
+def run(
+    *,
+    target: str,
+    path: str,
+    batch: int,
+    rejected: Path | None,
+    reject_errors: bool,
+    as_json: bool | None,
+) -> None:
     """Apply a stream of commands from FILE, or from the standard input for -.
 
     Each line of FILE is one request in JSON:
@@ -62,7 +83,8 @@ def run(*, target: str, path: str, batch: int, rejected: Path | None, as_json: b
 
     Lines are applied in order, a batch in one commit. A line that is refused is written to the
     file of rejected lines with its reason, and the run goes on. Any other error stops the run;
-    nothing of that batch is applied then.
+    nothing of that batch is applied then. With --reject-errors a line whose handler raises such
+    an error is rejected as well, with the error's type and text; a store that fails stops the run.
 
     A run that was stopped or killed goes on where it was when it is started again: every line is
     applied once. For that, FILE is known by its content: a file that was changed is another file.
@@ -75,9 +97,15 @@ def run(*, target: str, path: str, batch: int, rejected: Path | None, as_json: b
     5 stopped by another error, 130 interrupted.
     """
     with open_sync_service(target, existing=False) as service, open_stream(path) as stream:
+        if is_in_memory(service.store):
+            raise Failure(
+                f"{service.store.url} ends with this process, and all that is applied with it; "
+                "give the service a store in a file, like sqlite:///shop.db",
+                Exit.USAGE,
+            )
         where = rejected or default_path(path, stream.mark)
         with open_rejects(where, stream.mark, keep_empty=rejected is not None) as rejects:
-            job = Run(service, stream, rejects)
+            job = Run(service, stream, rejects, reject_errors=reject_errors)
             job.apply_all(batch)
         if in_json(as_json):
             write_lines([_summary(job)])
@@ -90,14 +118,23 @@ def run(*, target: str, path: str, batch: int, rejected: Path | None, as_json: b
 class Run:
     """A run on its way through a stream. Raises Failure, which tells how far it came."""
 
-    def __init__(self, service: SyncService, stream: Stream, rejects: Rejects) -> None:
+    def __init__(
+        self, service: SyncService, stream: Stream, rejects: Rejects, *, reject_errors: bool
+    ) -> None:
         self.service = service
         self.stream = stream
         self.rejects = rejects
+        self.reject_errors = reject_errors
         self.began = time.monotonic()
         self.reader = f"run:{service.machine.name}:{stream.fingerprint}"
         self.done = service.store.checkpoint(self.reader) or 0
         rejects.resume(self.done)
+        if self.done and not rejects.counts:
+            click.echo(
+                f"Note: {self.done:,} lines were done before; if some of them were rejected, they "
+                f"are not in {visible(str(rejects.path))}, and not counted",
+                err=True,
+            )
         self.done_before = stream.count_commands(up_to=self.done)
         self.applied = 0
         self.already_applied = 0
@@ -136,18 +173,37 @@ class Run:
             self.rejects.write(sorted(broken + refused, key=lambda entry: entry.line))
             applied = self._count_new([a for a in answers if isinstance(a, Record)])
 
-        try:
-            answers = self.service.handle_many(
-                [request for _, request in sound],
-                checkpoint=Checkpoint(self.reader, batch.last, self.done),
-                before_commit=keep,
-            )
-        except BatchError as error:
-            place, cause = min(error.failures.items())
-            raise self._stopped(batch, sound[place][0], cause) from cause
+        answers = None
+        while answers is None:
+            try:
+                answers = self.service.handle_many(
+                    [request for _, request in sound],
+                    checkpoint=Checkpoint(self.reader, batch.last, self.done),
+                    before_commit=keep,
+                )
+            except BatchError as error:
+                failures = error.failures
+                broken += self._failed(batch, sound, failures)
+                sound = [one for place, one in enumerate(sound) if place not in failures]
         self.rejects.accept()
         self.applied += applied
         self.already_applied += sum(isinstance(a, Record) for a in answers) - applied
+
+    def _failed(
+        self,
+        batch: Batch,
+        sound: list[tuple[Line, Request[Any]]],
+        failures: dict[int, Exception],
+    ) -> list[Reject]:
+        """Return the entries for lines whose handlers failed; raises Failure to stop the run."""
+        for place, cause in sorted(failures.items()):
+            if not (self.reject_errors and _is_of_handler(cause)):
+                raise self._stopped(batch, sound[place][0], cause) from cause
+        return [
+            reject(self.stream.mark, line, request.id, failures[place])
+            for place, (line, request) in enumerate(sound)
+            if place in failures
+        ]
 
     def _refused(
         self, sound: list[tuple[Line, Request[Any]]], answers: list[Record[Any] | Exception]
@@ -185,14 +241,20 @@ class Run:
         return new
 
     def _stopped(self, batch: Batch, line: Line, cause: Exception) -> Failure:
+        advice = ", or reject such lines with --reject-errors" if _is_of_handler(cause) else ""
         return Failure(
             f"line {line.number:,}: {describe(cause)}; nothing of lines {batch.first:,} "
-            f"to {batch.last:,} was applied; {self._standing()}",
+            f"to {batch.last:,} was applied; {self._standing()}{advice}",
             _code(cause),
         )
 
     def _standing(self) -> str:
         return f"{self.done:,} of {self.stream.last:,} lines are done, run again to go on"
+
+
+def _is_of_handler(error: Exception) -> bool:
+    """Return whether the user's code raised an error, or broke its own declaration."""
+    return isinstance(error, DefinitionError) or not isinstance(error, HoldfastError)
 
 
 def _code(error: Exception) -> Exit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -18,7 +19,9 @@ import msgspec
 from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.progress import show_progress
 from holdfast.errors import ValidationError
+from holdfast.machine.codec import tag_of
 from holdfast.machine.definition import Machine
+from holdfast.machine.model import TAG_FIELD
 from holdfast.record import Request
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -168,12 +171,32 @@ def read_entry(line: Line) -> Entry:
     try:
         return _ENTRY.decode(line.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValidationError(f"the line is no request: {error}") from error
+        reason = _HALF_A_PAIR if _holds_half_a_pair(line.text) else error
+        raise ValidationError(f"the line is no request: {reason}") from error
+
+
+_HALF_A_PAIR = r"it holds one half of a surrogate pair, like \ud800, which is no character"
+
+
+def _holds_half_a_pair(text: bytes) -> bool:
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def request_of(machine: Machine[Any, Any, Any], entry: Entry, key: str) -> Request[Any]:
     """Return the request, its command read; `key` is for one without. Raises ValidationError."""
-    command = machine.parse_command(bytes(entry.command))
+    try:
+        command = machine.parse_command(bytes(entry.command))
+    except ValidationError as error:
+        if TAG_FIELD not in str(error) or error.path not in ("$", f"$.{TAG_FIELD}"):
+            raise
+        known = ", ".join(map(tag_of, machine.commands))
+        raise ValidationError(f"{error}; {machine.name} takes {known}", error.path) from error
     return Request(
         entry.id, command, key if entry.key is None else entry.key, entry.metadata, entry.at
     )

@@ -58,10 +58,15 @@ def open_target_store(target: str) -> Generator[Store]:
             yield service.store
         return
     with open_store(read_only(target)) as store:
-        if store.url in ("memory://", "sqlite:///:memory:"):
+        if is_in_memory(store):
             raise Failure(f"{store.url} is empty: it lives in the process that uses it", Exit.USAGE)
         _expect_file(store)
         yield store
+
+
+def is_in_memory(store: Store) -> bool:
+    """Return whether a store ends with its process."""
+    return store.url in ("memory://", "sqlite:///:memory:")
 
 
 def find_machine(target: str) -> AnyMachine:
