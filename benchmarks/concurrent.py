@@ -1,7 +1,7 @@
 """Measures what concurrent callers get on SQLite: coroutines beside raw group commit, one hot row.
 
-The raw side is what coalescing cannot beat: the same statements, as many to a commit as there are
-callers, from one thread that waits for nobody.
+The raw side is the least that group commit takes: coroutines that hand their ids to one thread,
+which sends the same statements for all that wait, commits, and answers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, closing
+from queue import SimpleQueue
+from threading import Thread
 from time import perf_counter
 
 from benchmarks.handle import NEXT, OurOrders
@@ -29,16 +31,16 @@ SYNC = "Service.handle"
 
 
 def measure_coroutines(effort: Effort, directory: str) -> list[Row]:
-    """Compare 64 coroutines, each calling `handle`, with raw commits of 64 transitions."""
+    """Compare 64 coroutines, each calling `handle`, with as many that use raw group commit."""
     ids = [f"o-{number:06}" for number in range(max(effort.entities, CALLERS))]
     runs: list[Times] = []
     for _ in range(effort.runs):
         with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
             ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "FULL", ids)))
-            raw = stack.enter_context(closing(RawOrders(f"{folder}/b.db", "FULL", ids)))
+            raw = stack.enter_context(closing(RawGroupCommit(f"{folder}/b.db", ids)))
             samples = {
                 OURS: _timed(lambda ours=ours: ours.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
-                RAW: _timed(lambda raw=raw: _raw_groups(raw, ids), len(ids)),  # type: ignore[misc]
+                RAW: _timed(lambda raw=raw: raw.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
             }
             runs.append(take_turns(samples, effort.rounds))
     return [faster(f"{CALLERS} coroutines, FULL", join(runs), OURS, RAW, 0.6)]
@@ -118,6 +120,53 @@ class AwaitedOrders:
         await self.service.handle(id, command, metadata=METADATA)
 
 
+class RawGroupCommit:
+    """Coroutines, a queue, and a thread that writes for all who wait."""
+
+    def __init__(self, path: str, ids: Sequence[str]) -> None:
+        RawOrders(path, "FULL", ids).close()
+        self.path = path
+        self.runner = asyncio.Runner()
+        self.queue: SimpleQueue[tuple[str, asyncio.Future[None]] | None] = SimpleQueue()
+        self.thread = Thread(target=self._write)
+        self.thread.start()
+
+    def handle_all(self, ids: Sequence[str], callers: int) -> None:
+        """Move every order on once, by so many coroutines."""
+        waiting = iter(ids)
+
+        async def caller() -> None:
+            loop = asyncio.get_running_loop()
+            for id in waiting:
+                done = loop.create_future()
+                self.queue.put((id, done))
+                await done
+
+        self.runner.run(_gather([caller() for _ in range(callers)]))
+
+    def close(self) -> None:
+        self.queue.put(None)
+        self.thread.join()
+        self.runner.close()
+
+    def _write(self) -> None:
+        loop = self.runner.get_loop()
+        with closing(RawOrders(self.path, "FULL", [])) as orders:
+            while (first := self.queue.get()) is not None:
+                group = [first]
+                while not self.queue.empty():
+                    more = self.queue.get()
+                    assert more is not None
+                    group.append(more)
+                orders.handle_many([id for id, _ in group])
+                loop.call_soon_threadsafe(_answer, [done for _, done in group])
+
+
+def _answer(waiting: Sequence[asyncio.Future[None]]) -> None:
+    for done in waiting:
+        done.set_result(None)
+
+
 async def _gather(work: Sequence[Awaitable[None]]) -> None:
     await asyncio.gather(*work)
 
@@ -125,11 +174,6 @@ async def _gather(work: Sequence[Awaitable[None]]) -> None:
 def _each(orders: OurOrders, ids: Sequence[str]) -> None:
     for id in ids:
         orders.handle(id)
-
-
-def _raw_groups(orders: RawOrders, ids: Sequence[str]) -> None:
-    for start in range(0, len(ids), CALLERS):
-        orders.handle_many(ids[start : start + CALLERS])
 
 
 def _timed(work: Callable[[], None], calls: int) -> Sample:
