@@ -64,7 +64,7 @@ def measure_lone(effort: Effort, directory: str) -> list[Row]:
     medians = (duration(spread(times[OURS]).middle), duration(spread(times[SYNC]).middle))
     target = f"at most {TARGET_MICROSECONDS} µs"
     met = more.middle <= TARGET_MICROSECONDS
-    row = Row("a lone coroutine, NORMAL, µs more", SYNC, *medians, bracketed(more))
+    row = Row("a lone call, NORMAL, µs more", SYNC, *medians, bracketed(more))
     return [row._replace(target=target, met=met)]
 
 
@@ -82,7 +82,7 @@ def measure_hot(effort: Effort, directory: str) -> list[Row]:
                 SYNC: _timed(lambda sync=sync, hot=hot: _each(sync, hot), calls),  # type: ignore[misc]
             }
             runs.append(take_turns(samples, effort.rounds))
-    return [faster(f"{calls:,} commands for one entity, FULL", join(runs), OURS, SYNC, 5)]
+    return [faster(f"{calls:,} for a hot id, FULL", join(runs), OURS, SYNC, 5)]
 
 
 class AwaitedOrders:

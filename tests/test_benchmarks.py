@@ -38,8 +38,8 @@ def test_a_quick_run_prints_every_measurement_and_leaves_nothing_behind(tmp_path
         "xstate-statemachine",
         "handle_many",
         "64 coroutines",
-        "a lone coroutine",
-        "for one entity",
+        "a lone call",
+        "for a hot id",
         "get on",
         "import holdfast",
     ):
