@@ -442,8 +442,16 @@ def test_classes_of_a_function_may_name_what_stands_below_them() -> None:
         part: Part
         before: Model | None = None
 
+    @dataclass(frozen=True)
+    class Inner:
+        part: Part
+
+    class Outer(pydantic.BaseModel, frozen=True):
+        inner: Inner
+
     class Held(State):
         model: Model
+        outer: Outer
 
     class Part(State):
         number: int
@@ -462,7 +470,7 @@ def test_classes_of_a_function_may_name_what_stands_below_them() -> None:
         Data(part, Data(part)),
         Attrs(part),
         Model(part=part, before=Model(part=part)),
-        Held(model=Model(part=part)),
+        Held(model=Model(part=part), outer=Outer(inner=Inner(part))),
     ):
         assert machine.state_codec.encode(value)[1] == value
 

@@ -316,12 +316,18 @@ class AttrsUse:
 
 
 class ModelUse(pydantic.BaseModel, frozen=True):
+    other: int = pydantic.Field(default=0, ge=0)
     code: str = pydantic.Field(repr=False, max_length=20)
-    other: int = 0
     password: pydantic.SecretStr = pydantic.SecretStr("")
 
 
+@dataclass(frozen=True)
+class Bag:
+    pin: str = dataclass_field(repr=False)
+
+
 class Parts(State):
+    bag: Bag | None = None
     data: DataUse | None = None
     model: ModelUse | None = None
 
@@ -346,11 +352,22 @@ def test_what_another_kind_leaves_out_of_its_repr_is_secret(cls: Any) -> None:
         assert SECRET not in told_by(lambda data=data: FOREIGN.encode(FOREIGN.parse(data)))  # type: ignore[misc]
 
 
+def test_a_model_with_several_faults_tells_no_secret() -> None:
+    """The first is told; pydantic's own error, which quotes all of them, is not shown."""
+    data = {"$type": "ModelUse", "other": -1, "code": SECRET * 5}
+    said = told_by(lambda: FOREIGN.parse(data), ValidationError)
+
+    assert "$.other: Input should be greater than or equal to 0" in said
+    assert SECRET not in said
+
+
 def test_a_secret_of_a_part_without_a_tag_is_masked() -> None:
     """Parts of other kinds hide theirs within a State."""
-    text, _ = FOREIGN.encode(Parts(data=DataUse(SECRET), model=ModelUse(code=SECRET)))
+    text, _ = FOREIGN.encode(
+        Parts(bag=Bag(SECRET), data=DataUse(SECRET), model=ModelUse(code=SECRET))
+    )
 
     assert FOREIGN.redact(text) == (
-        '{"$type":"Parts","data":{"code":"***","other":0},'
-        '"model":{"code":"***","other":0,"password":"***"}}'
+        '{"$type":"Parts","bag":{"pin":"***"},"data":{"code":"***","other":0},'
+        '"model":{"other":0,"code":"***","password":"***"}}'
     )

@@ -22,8 +22,6 @@ def core_schema_of(cls: type) -> Any:
     schemas = sys.modules["pydantic_core.core_schema"]
 
     def read(value: Any) -> Any:
-        if isinstance(value, cls):
-            return value
         return msgspec.convert(value, cls, dec_hook=decode_part, str_keys=True)
 
     def write(value: Any) -> Any:
