@@ -6,6 +6,7 @@ the store does not know is sent again, the same, until it is known.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from types import GeneratorType
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from holdfast.errors import (
     CheckpointConflictError,
+    DefinitionError,
     OutcomeUnknownError,
     RejectedError,
     StoreError,
@@ -57,6 +59,8 @@ class Binding:
         self.deps = deps
         self.retry = retry
         self.contention = Contention()
+        self.deciding: str | None = None
+        """The entity whose handler was last begun, by any thread: a hint where to look closer."""
 
 
 class Begun(Struct, frozen=True):
@@ -271,12 +275,32 @@ def decided(
     """Decide the calls of every group on its entity as loaded."""
     decisions = []
     start = 0
+    outer = binding.deciding
     for group, entity in zip(groups, loaded, strict=True):
+        if group.id == outer:
+            _expect_outermost(binding, outer)
         own = tokens[start : start + len(group.calls)]
+        binding.deciding = group.id
         decision = yield from decide(binding.machine, binding.deps, entity, group.calls, own)
         decisions.append(decision)
         start += len(group.calls)
+    binding.deciding = outer
     return decisions
+
+
+def _expect_outermost(binding: Binding, id: str) -> None:
+    """Raise DefinitionError in a call that a handler of the same entity makes, in this thread."""
+    frame = sys._getframe(2).f_back  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        if frame.f_code is decided.__code__:
+            names = frame.f_locals
+            if names["binding"] is binding and names["group"].id == id:
+                raise DefinitionError(
+                    f"a handler of {entity_name(binding.machine.name, id)} sent a command to that "
+                    "entity itself; nothing was written: return the state that it leads to, or "
+                    "send the command once the call has returned"
+                )
+        frame = frame.f_back
 
 
 def commit(binding: Binding, asked: Commit) -> Plan[list[Outcome]]:

@@ -1,0 +1,99 @@
+"""Handlers that send commands to the service that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import BatchError, Command, DefinitionError, Machine, Service, State, open_store
+from holdfast.stores.contract import Store
+
+
+class Folder(State):
+    papers: int = 0
+
+
+class Put(Command):
+    papers: int = 1
+    into: tuple[str, ...] = ()
+    """The folders that the handler itself sends a command to."""
+    way: str = "handle"
+
+
+class Cabinet:
+    """Gives handlers the service that runs them."""
+
+    service: Any
+
+    def send(self, ids: tuple[str, ...], way: str) -> None:
+        commands = [(id, Put()) for id in ids]
+        if way == "atomic":
+            self.service.handle_many(commands, atomic=True)
+        elif way == "many":
+            for answer in self.service.handle_many(commands):
+                if isinstance(answer, Exception):
+                    raise answer
+        else:
+            for id, command in commands:
+                self.service.handle(id, command)
+
+
+folder = Machine("folder", state=Folder, command=Put, deps=Cabinet)
+
+
+@folder.on
+def put(state: Folder | None, command: Put, deps: Cabinet) -> Folder:
+    deps.send(command.into, command.way)
+    return Folder(papers=(state.papers if state else 0) + command.papers)
+
+
+@pytest.fixture(params=["memory://", "sqlite:///{}/folders.db"], ids=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with open_store(request.param.format(tmp_path)) as store:
+        yield store
+
+
+@pytest.fixture
+def folders(store: Store) -> Service[Folder, Put, Cabinet]:
+    cabinet = Cabinet()
+    cabinet.service = Service(folder, store, deps=cabinet)
+    service: Service[Folder, Put, Cabinet] = cabinet.service
+    return service
+
+
+@pytest.mark.parametrize("way", ["handle", "many", "atomic"])
+def test_a_handler_may_not_send_a_command_to_its_own_entity(
+    folders: Service[Folder, Put, Cabinet], store: Store, way: str
+) -> None:
+    """It would always come too late itself, having written its own conflict each time."""
+    folders.handle("a", Put())
+    with pytest.raises(DefinitionError, match="folder 'a' sent a command to that entity itself"):
+        folders.handle("a", Put(into=("a",), way=way))
+    assert len(store.read_log(limit=99)) == 1
+    assert folders.handle("a", Put()).version == 2
+
+
+def test_nor_from_a_batch(folders: Service[Folder, Put, Cabinet], store: Store) -> None:
+    """All or nothing, or each for itself."""
+    batch = [("a", Put()), ("b", Put(into=("b",)))]
+    with pytest.raises(BatchError) as caught:
+        folders.handle_many(batch, atomic=True)
+    assert {n: type(e) for n, e in caught.value.failures.items()} == {1: DefinitionError}
+    assert store.read_log(limit=99) == []
+    _, refused = folders.handle_many(batch)
+    assert isinstance(refused, DefinitionError)
+    assert folders.count_by_state() == {"Folder": 1}
+
+
+def test_a_call_for_another_entity_is_a_call_as_any(
+    folders: Service[Folder, Put, Cabinet],
+) -> None:
+    """And leaves the refusal standing: the outer entity's handler is still running."""
+    folders.handle("a", Put(into=("b", "c")))
+    assert [record.version for record in folders.find()] == [1, 1, 1]
+    with pytest.raises(DefinitionError):
+        folders.handle("a", Put(into=("b", "a")))
+    assert folders.get("a").version == 1
