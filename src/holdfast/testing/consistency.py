@@ -144,5 +144,6 @@ def _faults_of_queries(store: Store, entities: list[EntityRow]) -> Iterator[str]
 def _pages(read: Callable[[Row | None], list[Row]]) -> list[Row]:
     rows: list[Row] = []
     while page := read(rows[-1] if rows else None):
+        assert page[-1:] != rows[-1:], f"a page ends where the one before did: {page[-1]}"
         rows += page
     return rows

@@ -171,6 +171,7 @@ class Finds(Suite):
             "sample", state_types=states, after=found[-1] if found else "", limit=limit
         ):
             assert len(page) <= limit
+            assert page[-1].id not in found
             found += self.ids(page)
         assert found == [id for id, state in in_states.items() if state in (states or STATES)]
 
@@ -241,6 +242,7 @@ class Finds(Suite):
         read: list[tuple[str, str]] = []
         while page := store.entities(after=read[-1] if read else ("", ""), limit=2):
             read += [(row.machine, row.id) for row in page]
+            assert len(read) <= len(names)
         assert read == names
 
 
