@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -87,3 +89,24 @@ def test_a_service_that_blocks_refuses_such_a_machine_at_once() -> None:
     """It is said where the service is made, not at the first command."""
     with open_store("memory://") as store, pytest.raises(DefinitionError, match="AsyncService"):
         Service(new_box(), store, deps=1)
+
+
+def test_a_decorator_may_make_a_handler_a_coroutine_function() -> None:
+    """What it wraps gives the annotations; what it returns is what is called."""
+    machine = Machine("box", state=Open, command=Make)
+
+    def traced(handler: Callable[[None, Make], Open]) -> Callable[[None, Make], Awaitable[Open]]:
+        @functools.wraps(handler)
+        async def trace(state: None, command: Make) -> Open:
+            await asyncio.sleep(0)
+            return handler(state, command)
+
+        return trace
+
+    @machine.on
+    @traced
+    def make(state: None, command: Make) -> Open:
+        return Open(total=command.total)
+
+    assert machine.is_async
+    assert asyncio.run(machine.astep(None, Make(total=4))) == Open(total=4)
