@@ -28,7 +28,9 @@ contents = st.fixed_dictionaries(
         "by_time": st.dictionaries(times, st.sampled_from(Color), max_size=2),
         "by_number": st.dictionaries(st.integers(-9, 9), st.uuids(), max_size=3),
         "by_color": st.dictionaries(st.sampled_from(Color), st.frozensets(st.sampled_from(Rank))),
-        "amounts": st.lists(st.decimals(allow_nan=False, allow_infinity=False), max_size=2).map(tuple),
+        "amounts": st.lists(st.decimals(allow_nan=False, allow_infinity=False), max_size=2).map(
+            tuple
+        ),
         "pair": st.tuples(st.dates(), st.times()),
         "span": st.timedeltas(),
         "size": st.sampled_from(["s", "m"]),
