@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,6 +208,14 @@ def test_a_staged_state_passes_over_the_rules_and_the_log_says_so(accounts: Acco
     assert (staged.kind, staged.command, staged.state) == ("staged", None, Open(balance=-5))
     assert staged.metadata == {"by": "support"}
     assert (after.kind, after.state) == ("command", Open(balance=-4))
+
+
+def test_a_staged_state_that_cannot_be_stored_is_refused(accounts: Accounts) -> None:
+    """The message speaks of no command, for there is none."""
+    much: Any = "much"
+    transaction = accounts.begin()
+    with pytest.raises(ValidationError, match="this would leave account 'ada' in a state"):
+        transaction.prepare_only("ada", Open(balance=much))
 
 
 def test_a_deletion_takes_part(accounts: Accounts) -> None:

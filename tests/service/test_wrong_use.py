@@ -114,8 +114,7 @@ def test_a_request_that_is_none_is_its_own_answer(orders: Orders, bad: Any) -> N
     sound = [(f"o-{number}", Place(total=1)) for number in range(1_001)]
     answers = orders.handle_many([*sound, bad, Request("z", Place(total=1))])
     assert [type(a) for a in answers] == [Record] * 1_001 + [ValidationError, Record]
-    with pytest.raises(ValidationError, match="pair or a Request, not "):
-        raise answers[1_001]  # type: ignore[misc]
+    assert "pair or a Request, not " in str(answers[1_001])
 
 
 def test_a_request_that_is_none_keeps_all_from_being_written_with_atomic(orders: Orders) -> None:

@@ -278,7 +278,7 @@ def decided(
     outer = binding.deciding
     for group, entity in zip(groups, loaded, strict=True):
         if group.id == outer:
-            _expect_outermost(binding, outer)
+            _expect_outermost(binding, group.id)
         own = tokens[start : start + len(group.calls)]
         binding.deciding = group.id
         decision = yield from decide(binding.machine, binding.deps, entity, group.calls, own)
