@@ -40,10 +40,12 @@ class CountingStore(SqliteStore):
         self.transactions = 0
         self.before: Callable[[], object] = lambda: None
 
-    def _write(self, apply: Callable[[sqlite3.Connection], Any], timeout: float | None) -> Any:
+    def _write(
+        self, apply: Callable[[sqlite3.Connection], Any], timeout_seconds: float | None
+    ) -> Any:
         self.transactions += 1
         self.before()
-        return super()._write(apply, timeout)
+        return super()._write(apply, timeout_seconds)
 
 
 @pytest.fixture
