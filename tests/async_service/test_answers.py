@@ -203,8 +203,17 @@ def test_a_conflict_on_one_entity_does_not_hold_up_others(run: Run, store: Watch
     service = service_on(store, disturb, retry=Retry(initial_seconds=0.3, jitter=False))
 
     async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
         slow = asyncio.create_task(service.handle("slow", Add(100)))
+        beside = asyncio.create_task(service.handle("beside", Add()))  # begins with it
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
         await until(lambda: not pending)
+        assert (await beside).version == 1
+        assert not slow.done()
         follower = asyncio.create_task(service.handle("slow", Add(1000)))
         for number in range(20):
             assert (await service.handle("quick", Add())).version == number + 1

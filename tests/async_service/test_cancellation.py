@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.async_service.support import (
 )
 
 from holdfast import Record
+from holdfast.service.intake import Ticket
 from holdfast.testing.sample import Add
 
 
@@ -122,6 +124,7 @@ def test_cancelled_callers_leave_neither_places_nor_gaps(
 ) -> None:
     """Given a full queue, those accepted and those waiting may go; nobody waits for ever for it."""
     monkeypatch.setattr("holdfast.service.intake.MAX_UNANSWERED", 4)
+    before = sum(isinstance(thing, Ticket) for thing in gc.get_objects())
 
     async def scene() -> None:
         store.hold()
@@ -135,6 +138,7 @@ def test_cancelled_callers_leave_neither_places_nor_gaps(
             await asyncio.sleep(0)
             assert await cancelled(hasty)
         assert unanswered(service) <= 4
+        assert sum(isinstance(thing, Ticket) for thing in gc.get_objects()) - before <= 4
         store.release()
         left = [await calls[place] for place in (0, 7, 11)]
         assert [type(record) for record in left] == [Record] * 3

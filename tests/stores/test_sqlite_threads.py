@@ -253,6 +253,7 @@ def scene_interrupted(path: str, role: str) -> None:
 
     def work(name: int) -> None:
         holding.wait(10)
+        time.sleep(0.1)  # the main thread is to be the first that waits
         made.extend(service.handle(f"e-{name}", Add()).version for _ in range(5))
         ended.append(name)
 
