@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from benchmarks.order import CIRCLE, Pair, decide, handled_pairs, order
 from benchmarks.raw import RawOrders
 
 ROOT = Path(__file__).parent.parent
+WIDE = {**os.environ, "COLUMNS": "300"}
 IDS = ["o-1", "o-2", "o-3"]
 VARYING = {"seq", "created_at", "updated_at", "at", "recorded_at", "token", "digest"}
 
@@ -24,7 +26,7 @@ def test_a_quick_run_prints_every_measurement_and_leaves_nothing_behind(tmp_path
     """Given any set of libraries installed, a quick run ends well with a row for each of them."""
     command = [sys.executable, "-m", "benchmarks", "--quick", "--directory", str(tmp_path)]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=WIDE)
 
     assert done.returncode == 0, done.stderr
     for words in (

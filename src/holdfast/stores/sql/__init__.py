@@ -18,7 +18,10 @@ _OLDEST_CODE = re.compile(r"-- oldest-code: (\d+)\n")
 
 
 class Query(Struct, frozen=True):
-    """A named statement. `text` takes its parameters by name, `positional` in the order `names`."""
+    """A named statement. `text` takes its parameters by name, `positional` in the order `names`.
+
+    A parameter that stands twice is twice among the names.
+    """
 
     name: str
     text: str
@@ -51,13 +54,7 @@ def load_migrations(dialect: str) -> list[Migration]:
 
 def _query(name: str, statement: str) -> Query:
     text = statement[: statement.rindex(";")]
-    found = _PARAMETER.findall(text)
-    names = tuple(dict.fromkeys(found))
-    places = {parameter: f"?{place}" for place, parameter in enumerate(names, 1)}
-    if len(names) == len(found):  # a plain "?" is the one form that every driver takes in order
-        places = dict.fromkeys(names, "?")
-    positional = _PARAMETER.sub(lambda match: places[match[1]], text)
-    return Query(name, text, positional, names)
+    return Query(name, text, _PARAMETER.sub("?", text), tuple(_PARAMETER.findall(text)))
 
 
 def _migration(path: Path) -> Migration:
