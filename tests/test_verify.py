@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast import Command, Machine, Service, State, VersionConflictError, open_store
 from holdfast.stores.contract import EntityRow, LogRow, Store, digest_of
@@ -255,7 +256,7 @@ def test_what_was_rolled_back_left_no_gap(store: Store, path: Path) -> None:
     with pytest.raises(VersionConflictError):
         accounts.handle("d", Remove(), expected_version=7)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        columns = ", ".join(LogRow._fields[1:])
+        columns = ", ".join(LogRow.__struct_fields__[1:])
         copy = f"INTO transition ({columns}) SELECT {columns} FROM transition WHERE seq = 1"
         for how in ("INSERT", "INSERT OR IGNORE", "INSERT OR REPLACE"):
             connection.execute("BEGIN")
@@ -381,7 +382,7 @@ def test_a_chain_rewritten_as_a_whole_is_found_by_an_anchor_only(
     for row in store.history("account", "b", limit=10):
         text = (row.command or "").replace('"amount":2', '"amount":9')
         state = (row.state or "").replace('"balance":3', '"balance":10')
-        changed = row._replace(command=text, state=state)
+        changed = replace(row, command=text, state=state)
         digest = digest_of(digest, changed, row.recorded_at)
         tamper(
             "UPDATE transition SET command = ?, state = ?, digest = ? WHERE seq = ?",
@@ -397,7 +398,7 @@ def test_a_history_that_contradicts_itself_is_found_though_its_digests_fit(
     store: Store, tamper: Callable[..., Any]
 ) -> None:
     """A transition starts from the state that the one before led to."""
-    row = store.history("account", "b", limit=10)[2]._replace(from_type="Other")
+    row = replace(store.history("account", "b", limit=10)[2], from_type="Other")
     before = store.history("account", "b", limit=10)[1].digest
     digest = digest_of(before, row, row.recorded_at)
     tamper("UPDATE transition SET from_type = 'Other', digest = ? WHERE seq = ?", digest, row.seq)
@@ -447,7 +448,7 @@ def test_a_deleted_entity_row_is_found(store: Store, tamper: Callable[..., Any],
 
 def test_an_entity_without_a_log_is_found(store: Store, tamper: Callable[..., Any]) -> None:
     """Nobody made it."""
-    copied = ", ".join(column for column in EntityRow._fields if column != "id")
+    copied = ", ".join(column for column in EntityRow.__struct_fields__ if column != "id")
     tamper(
         f"INSERT INTO entity (id, {copied}) SELECT 'forged', {copied} FROM entity WHERE id = 'b'"
     )
@@ -458,9 +459,9 @@ def test_an_entity_without_a_log_is_found(store: Store, tamper: Callable[..., An
 
 def test_a_log_without_an_entity_is_found(store: Store, tamper: Callable[..., Any]) -> None:
     """A forged transition of an unknown entity leads to no row."""
-    copied = ", ".join(c for c in LogRow._fields if c not in ("id", "seq", "digest"))
+    copied = ", ".join(c for c in LogRow.__struct_fields__ if c not in ("id", "seq", "digest"))
     [row] = store.history("account", "a", limit=1)
-    digest = digest_of("", row._replace(id="forged"), row.recorded_at)
+    digest = digest_of("", replace(row, id="forged"), row.recorded_at)
     tamper(
         f"INSERT INTO transition (id, digest, {copied}) SELECT 'forged', ?, {copied} "
         "FROM transition WHERE id = 'a' AND version = 1",

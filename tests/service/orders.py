@@ -12,6 +12,7 @@ from holdfast import (
     Machine,
     Meta,
     Record,
+    Request,
     Service,
     State,
 )
@@ -238,8 +239,8 @@ def handle_plan(
     orders: Orders, id: str, command: OrderCommand, **options: Any
 ) -> Plan[Record[OrderState] | Exception]:
     """Return the plan of a `handle` call."""
-    defaults = {"expected_version": None, "key": None, "metadata": None, "at": None}
-    return orders.plans.handle(id, command, **{**defaults, "timeout": None, **options})
+    timeout = options.pop("timeout", None)
+    return orders.plans.handle(Request(id, command, **options), timeout)
 
 
 def handle_in(

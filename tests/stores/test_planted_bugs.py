@@ -40,8 +40,8 @@ BUGS = {
     ),
     "a conflict is logged all the same": Bug(
         "stores/sqlite.py",
-        "        if done == 1:\n",
-        "        log += [row[1:] for row in write.log if done != 1]\n        if done == 1:\n",
+        "            outcomes.append(_too_late(connection, write))\n",
+        "            outcomes.append(_too_late(connection, write))\n            rows += each.log\n",
     ),
     "the entity keeps its old state": Bug(
         f"{SQL}/queries.sql",
@@ -50,8 +50,8 @@ BUGS = {
     ),
     "the log is written without the entity": Bug(
         "stores/sqlite.py",
-        "done = connection.execute(_UPDATE_ENTITY, parameters).rowcount",
-        "done = 1",
+        "if connection.execute(statement, each.entity).rowcount == 1:",
+        "if write.expected or connection.execute(statement, each.entity).rowcount == 1:",
     ),
     "a checkpoint is written in a transaction of its own": Bug(
         "stores/sqlite.py",
@@ -77,14 +77,16 @@ BUGS = {
         'connection.execute("ROLLBACK")\n                    return settled',
         'connection.execute("COMMIT")\n                    return settled',
     ),
-    "the digest leaves out a column": Bug("stores/contract.py", "{metadata or ''}\\0", "\\0"),
+    "the digest leaves out a column": Bug("stores/contract.py", 'row.metadata or "",', '"",'),
     "the digest leaves out what was before": Bug(
-        "stores/contract.py", 'f"{previous}\\0{machine}', 'f"\\0{machine}'
+        "stores/contract.py",
+        "        previous,\n        row.machine,",
+        '        "",\n        row.machine,',
     ),
     "the log is not in the order of the writes": Bug(
         "stores/sqlite.py",
-        "executemany(_INSERT_TRANSITION, log)",
-        "executemany(_INSERT_TRANSITION, log[::-1])",
+        "rows = [row for each in bound for row in each.log]",
+        "rows = [row for each in bound[::-1] for row in each.log]",
     ),
     "the log is read by entity": Bug(
         f"{SQL}/queries.sql",

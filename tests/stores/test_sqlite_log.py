@@ -17,7 +17,7 @@ from holdfast.testing.conformance.base import history, row_of, stored
 from holdfast.testing.consistency import all_log_rows, faults
 from holdfast.testing.writes import write
 
-COLUMNS = ", ".join(LogRow._fields)
+COLUMNS = ", ".join(LogRow.__struct_fields__)
 
 # What a purge does to a row; with the permit it would pass.
 STUB = """
@@ -28,8 +28,10 @@ STUB = """
 PERMIT = "INSERT INTO purging VALUES ('sample', 'e')"
 
 CHANGES = {
-    "every column": [f"UPDATE transition SET {name} = NULL" for name in LogRow._fields],
-    "to what it is": [f"UPDATE transition SET {name} = {name}" for name in LogRow._fields],
+    "every column": [f"UPDATE transition SET {name} = NULL" for name in LogRow.__struct_fields__],
+    "to what it is": [
+        f"UPDATE transition SET {name} = {name}" for name in LogRow.__struct_fields__
+    ],
     "update or ignore": ["UPDATE OR IGNORE transition SET state = '{}'"],
     "update or replace": ["UPDATE OR REPLACE transition SET version = 1 WHERE version = 2"],
     "update or fail": ["UPDATE OR FAIL transition SET at = '2000'"],
@@ -205,9 +207,9 @@ def test_a_purge_leaves_nothing_in_the_file(path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sqlite3, "connect", connect_carelessly)
     secret = "the-secret-that-was-erased" * 400  # more than a page
     made = write("s", "Open", tokens=["t"])
-    log = tuple(row._replace(command=secret, metadata=secret, state=secret) for row in made.log)
+    log = tuple(replace(row, command=secret, metadata=secret, state=secret) for row in made.log)
     with open_store(f"sqlite:///{path}") as store:
-        stored(store, replace(made, entity=made.entity._replace(state=secret), log=log))
+        stored(store, replace(made, entity=replace(made.entity, state=secret), log=log))
     assert b"the-secret" in path.read_bytes()
     with open_store(f"sqlite:///{path}") as store:
         stored(store, write("s", None, on=row_of(store, "s"), purge=True))

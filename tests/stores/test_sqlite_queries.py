@@ -57,7 +57,7 @@ AT_OPENING = {
     "is_store", "has_schema", "create_migration_table", "schema_version", "record_migration"
 }  # fmt: skip
 AT_VERIFYING = {"definitions", "last_positions"}
-ENTITY_COLUMNS = [name for name in EntityRow._fields if name not in ("machine", "id")]
+ENTITY_COLUMNS = [name for name in EntityRow.__struct_fields__ if name not in ("machine", "id")]
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def columns(name: str) -> list[str]:
 @pytest.mark.parametrize("name", ["load", "load_many", "find", "find_in_state", "entities"])
 def test_entities_are_selected_as_their_row_is(name: str) -> None:
     """In the order of the fields of EntityRow, which is made from them."""
-    assert columns(name) == list(EntityRow._fields)
+    assert columns(name) == list(EntityRow.__struct_fields__)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_entities_are_selected_as_their_row_is(name: str) -> None:
 )
 def test_transitions_are_selected_as_their_row_is(name: str) -> None:
     """In the order of the fields of LogRow, which is made from them."""
-    assert columns(name) == list(LogRow._fields)
+    assert columns(name) == list(LogRow.__struct_fields__)
 
 
 def test_rows_are_written_as_they_are_ordered() -> None:
     """Parameters stand in the order in which the rows' fields are passed."""
-    assert list(QUERIES["insert_entity"].names) == list(EntityRow._fields)
-    assert list(QUERIES["insert_transition"].names) == list(LogRow._fields[1:])
+    assert list(QUERIES["insert_entity"].names) == list(EntityRow.__struct_fields__)
+    assert list(QUERIES["insert_transition"].names) == list(LogRow.__struct_fields__[1:])
     update = [*ENTITY_COLUMNS, "machine", "id", "expected"]
     assert list(QUERIES["update_entity"].names) == update
     for name in ("insert_entity", "insert_transition"):

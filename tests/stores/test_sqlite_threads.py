@@ -136,7 +136,7 @@ def submissions(count: int, *, broken: Sequence[int] = ()) -> list[list[Write]]:
 def _write(id: str, *, broken: bool) -> Write:
     at = "2026-01-02T03:04:05.000000Z"
     entity = EntityRow("sample", id, 1, "Open", "{}", 1, at, at, 1, "")
-    kind: Any = None if broken else "command"
+    kind = "broken" if broken else "command"
     log = LogRow(
         *(0, "sample", id, 1, kind, None, "Open", "Add", "{}", None, "{}", 1, 1, None, None),
         *(None, at, "", ""),
@@ -175,7 +175,7 @@ def test_a_broken_write_fails_alone(path: Path, broken: list[int], written: int)
         store.migrate()
         sizes: list[int] = []
 
-        def write(group: Sequence[Sequence[Write]]) -> list[list[Outcome]]:
+        def write(group: Sequence[Write]) -> list[Outcome]:
             sizes.append(len(group))
             if len(sizes) == 1:
                 time.sleep(0.3)
@@ -194,12 +194,12 @@ def test_a_commit_of_unknown_outcome_is_everybodys(path: Path) -> None:
     """Each thread is told that it cannot be told, and none of them writes again by itself."""
     calls: list[int] = []
 
-    def write(group: Sequence[Sequence[Write]]) -> list[list[Outcome]]:
+    def write(group: Sequence[Write]) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.2)
         if len(calls) == 2:
             raise CommitUncertainError("the disk went away")
-        return [[Outcome(True, 1)] for _ in group]
+        return [Outcome(True, 1) for _ in group]
 
     answers = in_one_group(GroupCommit(write), submissions(5))
 
@@ -212,12 +212,12 @@ def test_another_error_is_everybodys_too() -> None:
     """A defect in the store reaches every thread of the group, and the next group is written."""
     calls: list[int] = []
 
-    def write(group: Sequence[Sequence[Write]]) -> list[list[Outcome]]:
+    def write(group: Sequence[Write]) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.1)
         if len(calls) == 2:
             raise ZeroDivisionError
-        return [[Outcome(True, 1)] for _ in group]
+        return [Outcome(True, 1) for _ in group]
 
     commit = GroupCommit(write)
     answers = in_one_group(commit, submissions(5))

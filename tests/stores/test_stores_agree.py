@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from holdfast import Context, HoldfastError, Request, StoreError, open_store
 from holdfast.machine.canonical import format_time
@@ -146,7 +147,7 @@ class Stores(RuleBasedStateMachine):
         past = self.past[wish.name]
         on = past[max(0, len(past) - 1 - max(0, wish.late))]
         if on is not None and wish.late < 0:
-            on = on._replace(version=on.version + 1)
+            on = replace(on, version=on.version + 1)
         now = format_time(self.clock.now)
         return write(
             id,

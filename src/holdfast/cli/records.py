@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from holdfast.cli.output import (
     EPILOG,
@@ -169,9 +170,9 @@ def _without_secrets(machine: AnyMachine, row: Row) -> Row:
     """Return a row as it may be shown: `***` stands for the values of secret fields."""
     state = row.state and machine.state_codec.redact(row.state)
     if isinstance(row, EntityRow):
-        return row._replace(state=state)
+        return replace(row, state=state)
     command = row.command and machine.command_codec.redact(row.command)
-    return row._replace(state=state, command=command)
+    return replace(row, state=state, command=command)
 
 
 def _load(service: AnyService, id: str) -> EntityRow:

@@ -129,7 +129,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Raises ValidationError, with the path, for what is not JSON.
     """
-    if not isinstance(metadata, Mapping):
+    if type(metadata) is not dict and not isinstance(metadata, Mapping):
         raise ValidationError(f"metadata is a mapping, not {type(metadata).__name__}", "$")
     return _encode_mapping("metadata", metadata, MAX_METADATA_BYTES)
 
@@ -172,7 +172,11 @@ def _encode_checked(
             refused = ValueError(f"{lost[1]} is no number that JSON can hold")
             _refuse(role, refused, hidden, lost[0])
         _refuse(role, error, hidden)
-    if _differ(value, copy):
+    try:
+        altered = copy != value
+    except ArithmeticError:  # a signalling NaN
+        altered = True
+    if altered:
         _refuse_altered(role, value, copy, hidden)
     if _ESCAPED_NUL in text:
         _refuse_nul(role, msgspec.json.decode(text), "$")

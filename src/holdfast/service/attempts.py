@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from holdfast.errors import CircuitOpenError, RetriesExhaustedError, VersionConflictError
 from holdfast.service.requests import Clock, Notify, Plan, Random, Sleep
 from holdfast.service.retry import CircuitBreaker, Conflict, Retry
 
 
-class Attempts:
+class Attempts(Struct):
     """Counts the attempts of one call and measures them against the limits of its `Retry`."""
 
-    __slots__ = (
-        "admitted_at",
-        "elapsed",
-        "id",
-        "machine",
-        "made",
-        "retry",
-        "started",
-        "timeout_seconds",
-    )
-
-    def __init__(
-        self,
-        retry: Retry,
-        machine: str,
-        id: str,
-        started: float,
-        timeout_seconds: float | None = None,
-    ) -> None:
-        self.retry = retry
-        self.machine = machine
-        self.id = id
-        self.started = started
-        self.timeout_seconds = timeout_seconds
-        self.made = 0
-        self.elapsed = 0.0
-        self.admitted_at: float | None = None
+    retry: Retry
+    machine: str
+    id: str
+    started: float
+    """When the call began, in monotonic seconds."""
+    timeout_seconds: float | None = None
+    made: int = 0
+    elapsed: float = 0.0
+    admitted_at: float | None = None
+    """When the breaker let the attempt pass that is under way."""
 
     def ask(self, breaker: CircuitBreaker) -> Plan[None]:
         """Ask the breaker for an attempt; raises CircuitOpenError where it refuses."""

@@ -57,7 +57,10 @@ def check_request(
     if command_type is None:
         machine.expect_command(request.command)
     text, command = codec.encode(request.command)
-    metadata_text, metadata = _checked_metadata(request.metadata)
+    metadata_text: str | None = None
+    metadata: dict[str, Any] = {}
+    if request.metadata:
+        metadata_text, metadata = encode_metadata(request.metadata)
     version = request.expected_version
     return Call(
         request.id,

@@ -10,7 +10,7 @@ from holdfast.service.async_runner import AsyncWorld, HandlerCancelledError, run
 from holdfast.service.call import Call
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.intake import Desk, Ticket, cut, distinct
-from holdfast.service.settle import Binding, Group, settle
+from holdfast.service.settle import Binding, Group, Terms, settle
 from holdfast.stores.contract import Store
 
 
@@ -65,8 +65,8 @@ class Chains:
         calls = [ticket.call for ticket in tickets if ticket.call is not None]
         callers = {id_of(ticket.context): ticket.future for ticket in tickets}
         world = AsyncWorld(self._store, self._coalescer, callers)
-        timeout_seconds = tickets[0].timeout_seconds
-        plan = settle(self._binding, (Group(id, calls),), timeout_seconds=timeout_seconds)
+        terms = Terms(timeout_seconds=tickets[0].timeout_seconds)
+        plan = settle(self._binding, (Group(id, calls),), terms)
         try:
             return await run_async(plan, world)
         except Exception as error:  # noqa: BLE001 (it reaches everyone in the chain)

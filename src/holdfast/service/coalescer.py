@@ -19,7 +19,7 @@ from holdfast.service.intake import Intake, Ticket, cut, distinct
 from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Plan, World
 from holdfast.service.runner import run
-from holdfast.service.settle import Binding, Group, begin_each, settle
+from holdfast.service.settle import Binding, Group, Terms, begin_each, settle
 from holdfast.stores.fork import follow_forks
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Coalescer:
                 shared.append(chain)
             else:
                 seconds = chain[0].timeout_seconds
-                plan = settle(self._binding, (_group(chain),), timeout_seconds=seconds)
+                plan = settle(self._binding, (_group(chain),), Terms(timeout_seconds=seconds))
                 self._under_way[self._lockstep.add(plan)] = chain
         if shared:
             together = begin_each(self._binding, [_group(chain) for chain in shared])

@@ -38,14 +38,11 @@ SCHEMA_VERSION = 1
 """Goes with every payload, for the migrations that upcasting will do."""
 
 
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The answers to some commands for one entity, and the write that makes them true."""
 
-    __slots__ = ("answers", "write")
-
-    def __init__(self, answers: list[Answer], write: Write | None) -> None:
-        self.answers = answers
-        self.write = write
+    answers: list[Answer]
+    write: Write | None
 
 
 def decide(
@@ -54,18 +51,34 @@ def decide(
     loaded: Loaded,
     calls: Sequence[Call],
     tokens: Sequence[str],
-) -> Plan[Decision]:
+) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
     draft = Draft(machine, calls[0].id, loaded)
     answers: list[Answer] = []
     for call, token in zip(calls, tokens, strict=True):
         try:
-            if machine.is_async:
-                answers.append((yield Decide(draft, call, deps, token)))
-            elif call.within is not None:
-                answers.append(call.within.run(draft.answer, call, deps, token))
-            else:
+            if call.within is None:
                 answers.append(draft.answer(call, deps, token))
+            else:
+                answers.append(call.within.run(draft.answer, call, deps, token))
+        except Exception as error:  # noqa: BLE001 (it is this command's answer)
+            answers.append(error)
+    return Decision(answers, draft.write())
+
+
+def await_decision(
+    machine: AnyMachine,
+    deps: Any,
+    loaded: Loaded,
+    calls: Sequence[Call],
+    tokens: Sequence[str],
+) -> Plan[Decision]:
+    """Decide as `decide` does, where handlers are awaited."""
+    draft = Draft(machine, calls[0].id, loaded)
+    answers: list[Answer] = []
+    for call, token in zip(calls, tokens, strict=True):
+        try:
+            answers.append((yield Decide(draft, call, deps, token)))
         except Exception as error:  # noqa: BLE001 (it is this command's answer)
             answers.append(error)
     return Decision(answers, draft.write())
@@ -149,15 +162,16 @@ class Draft:
         It is decoded anew each time: what a handler does to it, its caller or its successor
         never sees.
         """
-        if not self.is_live:
+        if self.state_type is None:
             return None
         return _decode(self.machine, self.id, self.version, "state", self.state_text)
 
     def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide one command and take its result over."""
-        record = self.settled(call, token)
-        if record is not None:
-            return record
+        if call.key is not None or call.command_type is None:
+            record = self.settled(call, token)
+            if record is not None:
+                return record
         context = self.context(call, token)
         try:
             state = self.machine.step(self.state, call.command, deps, context)
@@ -200,15 +214,19 @@ class Draft:
 
     def context(self, call: Call, token: str) -> Context:
         """Return what the handler is told; raises what forbids the command whatever it says."""
-        self._expect(call)
-        return Context(self._now(call), token, self.id, self.live_version, call.metadata)
+        now = self.loaded.now
+        if call.expected_version is not None or call.at is not None or self.log:
+            self._expect(call)
+            now = self._now(call)
+        version = 0 if self.state_type is None else self.version
+        return Context(now, token, self.id, version, call.metadata)
 
     def take(self, call: Call, context: Context, state: Any) -> Record[Any]:
         """Take over what the handler returned, and return the record of it."""
         text = None
         if state is not None:
             state, text = self._encoded(call, state)
-        elif not self.is_live:
+        elif self.state_type is None:
             raise DefinitionError(
                 f"the handler of {call.command_type} returned None where there is no "
                 f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
@@ -348,9 +366,9 @@ class Draft:
     ) -> Record[Any]:
         """Become what the command leads to, and return the record of it."""
         at = format_time(now)
-        is_new = not self.is_live
-        shown = state if state is not None or call.purge else self.state
         from_type = self.state_type
+        is_new = from_type is None
+        shown = state if state is not None or call.purge else self.state
         to_type = None if state is None else self.machine.state_codec.names[type(state)]
         self.version += 1
         if is_new:

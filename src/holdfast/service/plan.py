@@ -39,7 +39,16 @@ from holdfast.service.decide import (
 )
 from holdfast.service.requests import Begin, Load, Plan, Read
 from holdfast.service.retry import Retry, is_positive
-from holdfast.service.settle import Binding, Group, decided, settle, settle_each
+from holdfast.service.settle import (
+    USUAL,
+    Binding,
+    Group,
+    Terms,
+    awaited,
+    decided,
+    settle,
+    settle_each,
+)
 from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, EntityRow, Key, Store
 
 S = TypeVar("S")
@@ -65,25 +74,15 @@ class Plans(Generic[S, C, D]):
         self.machine = machine
         self.binding = Binding(machine, deps, retry)
 
-    def handle(
-        self,
-        id: str,
-        command: C,
-        *,
-        expected_version: int | None,
-        key: str | None,
-        metadata: Mapping[str, Any] | None,
-        at: datetime | None,
-        timeout: float | None,
-    ) -> Plan[Record[S] | Exception]:
+    def handle(self, request: Request[C], timeout: float | None) -> Plan[Record[S] | Exception]:
         """Apply one command; answers with its error, which a plan could not raise unchanged.
 
         A StopIteration that a handler lets slip would become a RuntimeError in a plan.
         """
-        request = Request(id, command, key, metadata, at, expected_version)
         call, timeout_seconds = self.checked(request, timeout)
-        group = Group(id, (call,))
-        answers = yield from settle(self.binding, (group,), timeout_seconds=timeout_seconds)
+        group = Group(call.id, (call,))
+        terms = USUAL if timeout_seconds is None else Terms(timeout_seconds=timeout_seconds)
+        answers = yield from settle(self.binding, (group,), terms)
         return answers[0]
 
     def checked(
@@ -138,7 +137,11 @@ class Plans(Generic[S, C, D]):
         call = check_request(self.machine, request)
         _, tokens = yield Begin(1)
         loaded = yield Load([Key(self.machine.name, id)])
-        [decision] = yield from decided(self.binding, (Group(id, (call,)),), loaded, tokens)
+        groups = (Group(id, (call,)),)
+        if self.machine.is_async:
+            [decision] = yield from awaited(self.binding, groups, loaded, tokens)
+        else:
+            [decision] = decided(self.binding, groups, loaded, tokens)
         return change(self.machine, loaded[0], call, decision)
 
     def purge(self, id: str, metadata: Mapping[str, Any] | None) -> Plan[None]:
@@ -290,13 +293,9 @@ class Plans(Generic[S, C, D]):
             return before_commit(answers.copy())
 
         if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
-            settled = yield from settle(
-                self.binding,
-                groups,
-                atomic=atomic,
-                checkpoint=checkpoint,
-                before_commit=tell if before_commit is not None else None,
-            )
+            hook = tell if before_commit is not None else None
+            terms = Terms(atomic=atomic, checkpoint=checkpoint, before_commit=hook)
+            settled = yield from settle(self.binding, groups, terms)
             take(settled)
         tolerated = () if atomic else RejectedError
         failures = {

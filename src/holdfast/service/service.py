@@ -93,17 +93,8 @@ class Service(Generic[S, C, D]):
         Raises RejectedError, VersionConflictError, CircuitOpenError, StoreError, and what the
         handler raises; except for OutcomeUnknownError nothing is written then.
         """
-        answer = self._run(
-            self.plans.handle(
-                id,
-                command,
-                expected_version=expected_version,
-                key=key,
-                metadata=metadata,
-                at=at,
-                timeout=timeout,
-            )
-        )
+        request = Request(id, command, key, metadata, at, expected_version)
+        answer = run(self.plans.handle(request, timeout), self.world)
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -27,7 +27,7 @@ from holdfast.machine.definition import Machine
 from holdfast.service.attempts import Attempts
 from holdfast.service.call import Call, renewed
 from holdfast.service.contention import Contention
-from holdfast.service.decide import Answer, Decision, decide
+from holdfast.service.decide import Answer, Decision, await_decision, decide
 from holdfast.service.lockstep import together
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, Random, Sleep
 from holdfast.service.retry import Retry
@@ -71,61 +71,92 @@ class Begun(Struct, frozen=True):
     conflict: VersionConflictError
 
 
+class Terms(Struct, frozen=True):
+    """On what terms calls are settled together."""
+
+    atomic: bool = False
+    """Whether an answer that is an error keeps everything from being written."""
+    checkpoint: Checkpoint | None = None
+    """Moves with what is written; an answer that is an error, and no refusal, keeps both back."""
+    timeout_seconds: float | None = None
+    before_commit: Callable[[list[Answer]], object] | None = None
+    """Sees the answers of each attempt that is about to be committed."""
+
+    def allow(self, answers: Sequence[Answer]) -> bool:
+        """Whether answers of which some are errors let the rest be written."""
+        if self.atomic:
+            return False
+        errors = (answer for answer in answers if isinstance(answer, Exception))
+        return self.checkpoint is None or all(isinstance(error, RejectedError) for error in errors)
+
+
+USUAL = Terms()
+
+
 def settle(
-    binding: Binding,
-    groups: Sequence[Group],
-    *,
-    atomic: bool = False,
-    checkpoint: Checkpoint | None = None,
-    timeout_seconds: float | None = None,
-    before_commit: Callable[[list[Answer]], object] | None = None,
-    begun: Begun | None = None,
+    binding: Binding, groups: Sequence[Group], terms: Terms = USUAL, begun: Begun | None = None
 ) -> Plan[list[Answer]]:
     """Apply every group's calls, and write all that was decided in one commit.
 
-    Answers in the order of the groups and their calls. With `atomic` an answer that is an error
-    keeps everything from being written; with a checkpoint, one that is no refusal does.
-    `before_commit` sees the answers of each attempt that is about to be committed.
+    Answers in the order of the groups and their calls.
     """
     if begun is None:
         started, tokens = yield Begin(_count(groups))
     else:
         started, tokens = begun.started, begun.tokens
     id = groups[0].id if groups else ""
-    attempts = Attempts(binding.retry, binding.machine.name, id, started, timeout_seconds)
-    keys = [_key(binding, group) for group in groups]
+    attempts = Attempts(binding.retry, binding.machine.name, id, started, terms.timeout_seconds)
+    failure = None
+    if begun is not None:
+        failure = yield from _late(binding, groups, attempts, begun.conflict)
     breaker = binding.retry.breaker
-    failure = (
-        None if begun is None else (yield from _late(binding, groups, attempts, begun.conflict))
-    )
     while failure is None:
         if breaker is not None:
             yield from attempts.ask(breaker)
         try:
-            decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
-            answers, writes = _joined(decisions)
-            if any(isinstance(answer, Exception) for answer in answers):
-                yield from _tell_stale(binding, groups, answers, attempts)
-                if _hindered(answers, atomic=atomic, checkpoint=checkpoint):
-                    return answers
-            if not writes and checkpoint is None:
-                return answers
-            if before_commit is not None:
-                yield Notify(before_commit, answers)
-            whole = len(writes) > 1 or checkpoint is not None
-            asked = Commit(writes, (), whole, checkpoint, attempts.left_seconds)
-            outcomes = yield from commit(binding, asked)
-            if checkpoint is not None:
-                _expect_moved(binding, checkpoint, outcomes.pop())
-            conflict = first_conflict(asked, outcomes)
+            answers, conflict = yield from _attempt(binding, groups, tokens, terms, attempts)
             if conflict is None:
-                attempts.succeeded()
                 return answers
             failure = yield from _late(binding, groups, attempts, conflict)
         finally:
             attempts.release()
         groups = [_renewed(binding, group) for group in groups]
     return [failure] * _count(groups)
+
+
+def _attempt(
+    binding: Binding,
+    groups: Sequence[Group],
+    tokens: Sequence[str],
+    terms: Terms,
+    attempts: Attempts,
+) -> Plan[tuple[list[Answer], VersionConflictError | None]]:
+    """Load, decide and write once; answer with the answers, and the conflict that undid them."""
+    loaded = yield Load([_key(binding, group) for group in groups])
+    decisions = (
+        decided(binding, groups, loaded, tokens)
+        if not binding.machine.is_async
+        else (yield from awaited(binding, groups, loaded, tokens))
+    )
+    answers, writes, failed = _joined(decisions)
+    if failed:
+        yield from _tell_stale(binding, groups, answers, attempts)
+        if not terms.allow(answers):
+            return answers, None
+    checkpoint = terms.checkpoint
+    if not writes and checkpoint is None:
+        return answers, None
+    if terms.before_commit is not None:
+        yield Notify(terms.before_commit, answers)
+    whole = len(writes) > 1 or checkpoint is not None
+    asked = Commit(writes, (), whole, checkpoint, attempts.left_seconds)
+    outcomes = yield from commit(binding, asked)
+    if checkpoint is not None:
+        _expect_moved(binding, checkpoint, outcomes.pop())
+    conflict = first_conflict(asked, outcomes)
+    if conflict is None:
+        attempts.succeeded()
+    return answers, conflict
 
 
 def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Answer]]]:
@@ -152,7 +183,7 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
     """
     started, tokens = yield Begin(_count(groups))
     keys = [_key(binding, group) for group in groups]
-    decisions = yield from decided(binding, groups, (yield Load(keys)), tokens)
+    decisions = decided(binding, groups, (yield Load(keys)), tokens)
     late = yield from _commit_each(binding, decisions)
     attempts = Attempts(binding.retry, binding.machine.name, "", started)
     settled: list[Any] = []
@@ -259,19 +290,23 @@ def _count(groups: Sequence[Group]) -> int:
     return count
 
 
-def _joined(decisions: Sequence[Decision]) -> tuple[list[Answer], list[Write]]:
+def _joined(decisions: Sequence[Decision]) -> tuple[list[Answer], list[Write], bool]:
+    """Return all answers, all writes, and whether an answer is an error."""
     answers: list[Answer] = []
     writes: list[Write] = []
+    failed = False
     for decision in decisions:
-        answers += decision.answers
+        for answer in decision.answers:
+            answers.append(answer)
+            failed = failed or isinstance(answer, Exception)
         if decision.write is not None:
             writes.append(decision.write)
-    return answers, writes
+    return answers, writes, failed
 
 
 def decided(
     binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
-) -> Plan[list[Decision]]:
+) -> list[Decision]:
     """Decide the calls of every group on its entity as loaded."""
     decisions = []
     start = 0
@@ -279,12 +314,29 @@ def decided(
     for group, entity in zip(groups, loaded, strict=True):
         if group.id == outer:
             _expect_outermost(binding, group.id)
-        own = tokens[start : start + len(group.calls)]
+        end = start + len(group.calls)
         binding.deciding = group.id
-        decision = yield from decide(binding.machine, binding.deps, entity, group.calls, own)
-        decisions.append(decision)
-        start += len(group.calls)
+        decisions.append(
+            decide(binding.machine, binding.deps, entity, group.calls, tokens[start:end])
+        )
+        start = end
     binding.deciding = outer
+    return decisions
+
+
+def awaited(
+    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
+) -> Plan[list[Decision]]:
+    """Decide as `decided` does, where handlers are awaited."""
+    decisions = []
+    start = 0
+    for group, entity in zip(groups, loaded, strict=True):
+        end = start + len(group.calls)
+        decision = yield from await_decision(
+            binding.machine, binding.deps, entity, group.calls, tokens[start:end]
+        )
+        decisions.append(decision)
+        start = end
     return decisions
 
 
@@ -354,8 +406,11 @@ def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) ->
 
 
 def _key(binding: Binding, group: Group) -> Key:
-    keys = [call.key for call in group.calls if call.key is not None]
-    return Key(binding.machine.name, group.id, tuple(dict.fromkeys(keys)))
+    keys: dict[str, None] = {}
+    for call in group.calls:
+        if call.key is not None:
+            keys[call.key] = None
+    return Key(binding.machine.name, group.id, tuple(keys))
 
 
 def _stale(
@@ -374,11 +429,3 @@ def _stale(
 
 def _renewed(binding: Binding, group: Group) -> Group:
     return Group(group.id, [renewed(binding.machine, call) for call in group.calls])
-
-
-def _hindered(answers: Sequence[Answer], *, atomic: bool, checkpoint: Checkpoint | None) -> bool:
-    """Whether an answer keeps everything from being written."""
-    errors = [answer for answer in answers if isinstance(answer, Exception)]
-    if atomic:
-        return bool(errors)
-    return checkpoint is not None and any(not isinstance(e, RejectedError) for e in errors)

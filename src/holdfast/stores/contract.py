@@ -31,7 +31,7 @@ MAX_PAGE = 1_000
 """The most rows that one page takes."""
 
 
-class Key(NamedTuple):
+class Key(Struct, frozen=True):
     """An entity to load, and the idempotency keys to look up with it."""
 
     machine: str
@@ -39,7 +39,7 @@ class Key(NamedTuple):
     keys: tuple[str, ...] = ()
 
 
-class EntityRow(NamedTuple):
+class EntityRow(Struct, frozen=True, gc=False):
     """The current state of an entity. Of a deleted one the row stays, with `state_type` None."""
 
     machine: str
@@ -56,7 +56,7 @@ class EntityRow(NamedTuple):
     """The digest of its last log row."""
 
 
-class LogRow(NamedTuple):
+class LogRow(Struct, frozen=True, gc=False):
     """A row of the log. `seq`, `recorded_at` and `digest` are the store's to fill in."""
 
     seq: int
@@ -286,9 +286,8 @@ def seal(write: Write, recorded_at: str) -> Write:
     log: list[LogRow] = []
     for row in write.log:
         digest = digest_of(digest, row, recorded_at)
-        log.append(LogRow._make((*row[:-2], recorded_at, digest)))
-    entity = EntityRow._make((*write.entity[:-1], digest))
-    return Write(write.expected, write.previous_digest, entity, tuple(log), write.purge)
+        log.append(replace(row, recorded_at=recorded_at, digest=digest))
+    return replace(write, entity=replace(write.entity, digest=digest), log=tuple(log))
 
 
 def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Outcome] | None:
@@ -328,31 +327,24 @@ def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
     that a store accepts contains one. A column without a value counts as empty: no column that
     may lack its value may be empty.
     """
-    (
-        _,
-        machine,
-        id,
-        version,
-        kind,
-        from_type,
-        to_type,
-        command_type,
-        command,
-        events,
-        state,
-        command_schema,
-        state_schema,
-        metadata,
-        key,
-        token,
-        at,
-        _,
-        _,
-    ) = row
-    text = (
-        f"{previous}\0{machine}\0{id}\0{version}\0{kind}\0{from_type or ''}\0{to_type or ''}\0"
-        f"{command_type or ''}\0{command or ''}\0{events or ''}\0{state or ''}\0"
-        f"{command_schema or ''}\0{state_schema or ''}\0{metadata or ''}\0{key or ''}\0"
-        f"{token or ''}\0{at}\0{recorded_at}"
+    columns = (
+        previous,
+        row.machine,
+        row.id,
+        str(row.version),
+        row.kind,
+        row.from_type or "",
+        row.to_type or "",
+        row.command_type or "",
+        row.command or "",
+        row.events or "",
+        row.state or "",
+        str(row.command_schema_version or ""),
+        str(row.state_schema_version or ""),
+        row.metadata or "",
+        row.key or "",
+        row.token or "",
+        row.at,
+        recorded_at,
     )
-    return sha256(text.encode()).hexdigest()
+    return sha256("\0".join(columns).encode()).hexdigest()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from holdfast.errors import StoreError
 from holdfast.stores.contract import CommitUncertainError, Outcome, Write
 
-WriteTogether = Callable[[Sequence[Sequence[Write]]], list[list[Outcome]]]
+WriteTogether = Callable[[Sequence[Write]], list[Outcome]]
 
 
 class GroupCommit:
@@ -26,35 +26,36 @@ class GroupCommit:
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
-        own = _Submission(writes)
+        own: _Submission | None = None
+        leads = False
         try:
-            if not self._leads(own):
-                own.told.acquire()
+            with self._lock:
+                leads = not self._writing
+                self._writing = True
+                if not leads:
+                    own = _Submission(writes)
+                    self._waiting.append(own)
+            if own is None:
+                return self._write(writes)
+            own.told.acquire()
             if own.group:
                 self._lead(own)
         except BaseException:
-            self._leave(own)
+            if own is not None:
+                self._leave(own)
             raise
+        finally:
+            if leads:
+                self._pass_on()
         if own.error is not None:
             raise own.error
         return own.outcomes
-
-    def _leads(self, own: _Submission) -> bool:
-        """Whether nobody is writing, so that this thread does; else it waits to be told."""
-        with self._lock:
-            if self._writing:
-                self._waiting.append(own)
-                return False
-            own.group = [own]
-            self._writing = True
-            return True
 
     def _lead(self, own: _Submission) -> None:
         """Write for a group whose first is the caller, then pass the lead on."""
         group = own.group
         try:
-            for submission, outcomes in zip(group, self._write_all(group), strict=True):
-                submission.outcomes = outcomes
+            self._write_all(group)
         except StoreError as error:
             if len(group) == 1 or isinstance(error, CommitUncertainError):
                 _fail(group, error)
@@ -64,8 +65,13 @@ class GroupCommit:
             _fail(group, error)
         self._pass_on(own)
 
-    def _write_all(self, group: Sequence[_Submission]) -> list[list[Outcome]]:
-        return self._write([submission.writes for submission in group])
+    def _write_all(self, group: Sequence[_Submission]) -> None:
+        outcomes = self._write([write for submission in group for write in submission.writes])
+        start = 0
+        for submission in group:
+            end = start + len(submission.writes)
+            submission.outcomes = outcomes[start:end]
+            start = end
 
     def _write_each(self, group: Sequence[_Submission]) -> None:
         """Write for each thread alone, so that one bad write fails alone.
@@ -75,7 +81,7 @@ class GroupCommit:
         failed = 0
         for place, submission in enumerate(group):
             try:
-                [submission.outcomes] = self._write_all([submission])
+                self._write_all([submission])
             except StoreError as error:
                 failed += 1
                 if failed == 2:
@@ -95,10 +101,12 @@ class GroupCommit:
             _fail([one for one in own.group if not one.outcomes], interrupted)
             self._pass_on(own)
 
-    def _pass_on(self, own: _Submission) -> None:
-        """Let the first who waits write for all who wait, then tell the group."""
+    def _pass_on(self, own: _Submission | None = None) -> None:
+        """Let the first who waits write for all who wait, then tell the group that is written."""
+        group: list[_Submission] = []
         with self._lock:
-            group, own.group = own.group, []
+            if own is not None:
+                group, own.group = own.group, []
             waiting, self._waiting = self._waiting, []
             self._writing = bool(waiting)
             if waiting:  # under the lock: an interrupted thread either still waits, or has the lead

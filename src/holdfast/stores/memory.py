@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from holdfast.errors import StoreError
 from holdfast.machine.canonical import format_time, parse_time
 from holdfast.stores.contract import (
@@ -233,12 +235,13 @@ class MemoryStore(Store):
             versions.append(len(self._log))
             if row.key is not None:
                 self._keys[*name, row.key] = len(self._log)
-            self._log.append(row._replace(seq=len(self._log) + 1))
+            self._log.append(replace(row, seq=len(self._log) + 1))
 
 
 def _stub(row: LogRow) -> LogRow:
     """Return what a purge leaves of a row."""
-    return row._replace(
+    return replace(
+        row,
         kind="purged",
         from_type=None,
         to_type=None,

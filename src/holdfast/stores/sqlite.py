@@ -14,7 +14,11 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from holdfast.errors import StoreError
 from holdfast.machine.canonical import format_time, parse_time
@@ -32,8 +36,8 @@ from holdfast.stores.contract import (
     Store,
     Write,
     all_or_none,
+    digest_of,
     judge,
-    seal,
 )
 from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
@@ -108,17 +112,17 @@ class SqliteStore(Store):
         if not (atomic or checks or checkpoint or timeout_seconds):
             return self._group.commit(writes)
         recorded_at = format_time(self._clock())
-        sealed = [seal(write, recorded_at) for write in writes]
+        bound = [_bind(write, recorded_at) for write in writes]
 
         def apply(connection: sqlite3.Connection) -> list[Outcome]:
-            outcomes = _write_entities(connection, sealed)
+            outcomes = _write_entities(connection, bound)
             outcomes += [_checked(connection, check) for check in checks]
             is_late = False
             if checkpoint is not None:
-                outcomes.append(_judged(connection, checkpoint, sealed))
+                outcomes.append(_judged(connection, checkpoint, writes))
                 is_late = not outcomes[-1].applied
             if atomic or checks or is_late:
-                settled = all_or_none(sealed, outcomes)
+                settled = all_or_none(writes, outcomes)
                 if settled is not None:
                     connection.execute("ROLLBACK")
                     return settled
@@ -135,20 +139,16 @@ class SqliteStore(Store):
 
         return self._write(apply, timeout_seconds)
 
-    def _write_together(self, submissions: Sequence[Sequence[Write]]) -> list[list[Outcome]]:
-        """Write what several threads want written in one transaction."""
+    def _write_together(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Write in one transaction what does not depend on each other."""
         recorded_at = format_time(self._clock())
-        sealed = [[seal(write, recorded_at) for write in writes] for writes in submissions]
-
-        def apply(connection: sqlite3.Connection) -> list[list[Outcome]]:
-            return [_write_entities(connection, writes) for writes in sealed]
-
-        return self._write(apply, None)
+        bound = [_bind(write, recorded_at) for write in writes]
+        return self._write(partial(_write_entities, bound=bound), None)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
         rows = self._fetch("history", machine=machine, id=id, after=after, limit=limit)
-        return [LogRow._make(row) for row in rows]
+        return [LogRow(*row) for row in rows]
 
     def transition_at(
         self, machine: str, id: str, *, version: int | None = None, time: str | None = None
@@ -160,7 +160,7 @@ class SqliteStore(Store):
             parameters = {"machine": machine, "id": id, "version": version, "time": time}
             with _one_moment(connection):
                 row = connection.execute(_QUERIES[name].text, parameters).fetchone()
-                return row and _with_origin(connection, LogRow._make(row))
+                return row and _with_origin(connection, LogRow(*row))
 
         return self._read(find)
 
@@ -175,13 +175,13 @@ class SqliteStore(Store):
         """See `Store.find`."""
         page = {"machine": machine, "after": after, "limit": limit}
         if state_types is None:
-            return [EntityRow._make(row) for row in self._fetch("find", **page)]
+            return [EntityRow(*row) for row in self._fetch("find", **page)]
 
         def find(connection: sqlite3.Connection) -> list[EntityRow]:
             query = _QUERIES["find_in_state"].text
             with _one_moment(connection):
                 return [
-                    EntityRow._make(row)
+                    EntityRow(*row)
                     for state_type in dict.fromkeys(state_types)
                     for row in connection.execute(query, {**page, "state_type": state_type})
                 ]
@@ -195,11 +195,11 @@ class SqliteStore(Store):
     def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
         """See `Store.entities`."""
         rows = self._fetch("entities", machine=after[0], id=after[1], limit=limit)
-        return [EntityRow._make(row) for row in rows]
+        return [EntityRow(*row) for row in rows]
 
     def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.read_log`."""
-        return [LogRow._make(row) for row in self._fetch("read_log", after=after, limit=limit)]
+        return [LogRow(*row) for row in self._fetch("read_log", after=after, limit=limit)]
 
     def checkpoint(self, name: str) -> int | None:
         """See `Store.checkpoint`."""
@@ -315,7 +315,7 @@ class SqliteStore(Store):
     def _take_reader(self) -> sqlite3.Connection:
         if self._lock.acquire(blocking=self._in_memory):
             try:
-                return self._open_writer()
+                return self._writer or self._open_writer()
             except BaseException:
                 self._lock.release()
                 raise
@@ -373,7 +373,7 @@ class SqliteStore(Store):
                 "written, try again later"
             )
         try:
-            connection = self._open_writer()
+            connection = self._writer or self._open_writer()
             if timeout_seconds is None:
                 return self._transact(connection, apply)
             _wait_for_others(connection, patience)
@@ -397,24 +397,25 @@ class SqliteStore(Store):
                 raise self._store_error("write", error) from error
             raise
         if connection.in_transaction:
-            self._commit(connection)
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._commit_error(connection, error) from error
+            except BaseException:
+                self._roll_back(connection)
+                raise
         return result
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            # A full disk takes a part of the transaction, and never the end that makes it count.
-            if connection.in_transaction or _code(error) == "SQLITE_FULL":
-                self._roll_back(connection)
-                raise self._store_error("write", error) from error
-            self._drop_writer()
-            raise CommitUncertainError(
-                f"{self.url} failed while committing: {error}; whether it was stored is not known"
-            ) from error
-        except BaseException:
+    def _commit_error(self, connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:
+        """Roll back where that can still be done, and return what to tell."""
+        # A full disk takes a part of the transaction, and never the end that makes it count.
+        if connection.in_transaction or _code(error) == "SQLITE_FULL":
             self._roll_back(connection)
-            raise
+            return self._store_error("write", error)
+        self._drop_writer()
+        return CommitUncertainError(
+            f"{self.url} failed while committing: {error}; whether it was stored is not known"
+        )
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
@@ -565,7 +566,8 @@ class SqliteStore(Store):
     def _load(self, connection: sqlite3.Connection, keys: Sequence[Key]) -> list[Loaded]:
         now = self._clock().astimezone(UTC)
         if len(keys) == 1 and not keys[0].keys:
-            return [_loaded(connection.execute(_LOAD, keys[0][:2]).fetchone(), now, {})]
+            row = connection.execute(_LOAD, (keys[0].machine, keys[0].id)).fetchone()
+            return [_loaded(row, now, {})]
         wanted = json.dumps([(key.machine, key.id) for key in keys])
         with _one_moment(connection):
             rows = connection.execute(_QUERIES["load_many"].positional, (wanted,)).fetchall()
@@ -613,51 +615,65 @@ def _one_moment(connection: sqlite3.Connection) -> Generator[None]:
             connection.execute("ROLLBACK")
 
 
-def _write_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
-    """Write the entities that are at the expected version, and their log rows."""
-    if len(writes) > 1 and _write_all_entities(connection, writes):
-        rows = [row[1:] for write in writes for row in write.log]
-        connection.executemany(_INSERT_TRANSITION, rows)
-        return [Outcome(True, write.entity.version) for write in writes]
-    outcomes: list[Outcome] = []
+class _Bound(Struct, frozen=True):
+    """A write as the parameters of its statements."""
+
+    write: Write
+    entity: tuple[Any, ...]
+    log: list[tuple[Any, ...]]
+
+
+def _bind(write: Write, recorded_at: str) -> _Bound:
+    """Fill in the recording time and the chain of digests."""
+    digest = write.previous_digest
     log: list[tuple[Any, ...]] = []
-    for write in writes:
-        entity = write.entity
-        if write.expected == 0:
-            done = connection.execute(_INSERT_ENTITY, entity).rowcount
-        else:
-            parameters = (*entity[2:], entity.machine, entity.id, write.expected)
-            done = connection.execute(_UPDATE_ENTITY, parameters).rowcount
-        if done == 1:
-            log += [row[1:] for row in write.log]
-            outcomes.append(Outcome(True, entity.version))
+    for row in write.log:
+        digest = digest_of(digest, row, recorded_at)
+        log.append(astuple(row)[1:-2] + (recorded_at, digest))  # noqa: RUF005 (half the time)
+    columns = astuple(write.entity)
+    if write.expected:
+        return _Bound(write, (*columns[2:-1], digest, *columns[:2], write.expected), log)
+    return _Bound(write, (*columns[:-1], digest), log)
+
+
+def _write_entities(connection: sqlite3.Connection, bound: Sequence[_Bound]) -> list[Outcome]:
+    """Write the entities that are at the expected version, and their log rows."""
+    if len(bound) > 1 and _write_all_entities(connection, bound):
+        rows = [row for each in bound for row in each.log]
+        connection.executemany(_INSERT_TRANSITION, rows)
+        return [Outcome(True, each.write.entity.version) for each in bound]
+    outcomes: list[Outcome] = []
+    rows = []
+    for each in bound:
+        write = each.write
+        statement = _UPDATE_ENTITY if write.expected else _INSERT_ENTITY
+        if connection.execute(statement, each.entity).rowcount == 1:
+            rows += each.log
+            outcomes.append(Outcome(True, write.entity.version))
             if write.purge:
                 _purge(connection, write)
         else:
             outcomes.append(_too_late(connection, write))
-    if len(log) == 1:
-        connection.execute(_INSERT_TRANSITION, log[0])
+    if len(rows) == 1:
+        connection.execute(_INSERT_TRANSITION, rows[0])
     else:
-        connection.executemany(_INSERT_TRANSITION, log)
+        connection.executemany(_INSERT_TRANSITION, rows)
     return outcomes
 
 
-def _write_all_entities(connection: sqlite3.Connection, writes: Sequence[Write]) -> bool:
+def _write_all_entities(connection: sqlite3.Connection, bound: Sequence[_Bound]) -> bool:
     """Update many entities in one go, or create them; where one is too late, none is written."""
-    if any(write.purge for write in writes):
+    if any(each.write.purge for each in bound):
         return False
-    if all(write.expected for write in writes):
+    if all(each.write.expected for each in bound):
         statement = _UPDATE_ENTITY
-        rows: list[tuple[Any, ...]] = [
-            (*w.entity[2:], w.entity.machine, w.entity.id, w.expected) for w in writes
-        ]
-    elif not any(write.expected for write in writes):
+    elif not any(each.write.expected for each in bound):
         statement = _INSERT_ENTITY
-        rows = [write.entity for write in writes]
     else:
         return False
     connection.execute("SAVEPOINT batch")
-    done = connection.executemany(statement, rows).rowcount == len(writes)
+    rows = [each.entity for each in bound]
+    done = connection.executemany(statement, rows).rowcount == len(bound)
     if not done:
         connection.execute("ROLLBACK TO batch")
     connection.execute("RELEASE batch")
@@ -702,7 +718,7 @@ def _purge(connection: sqlite3.Connection, write: Write) -> None:
 def _loaded(row: Any, now: datetime, applied: dict[str, Applied]) -> Loaded:
     if row is None:
         return Loaded(None, now, applied)
-    entity = EntityRow._make(row)
+    entity = EntityRow(*row)
     return Loaded(entity, max(now, parse_time(entity.updated_at)), applied)
 
 
@@ -713,7 +729,7 @@ def _load_keys(connection: sqlite3.Connection, key: Key) -> dict[str, Applied]:
             _QUERIES["load_key"].positional, (key.machine, key.id, text)
         ).fetchone()
         if row is not None:
-            applied[text] = _with_origin(connection, LogRow._make(row))
+            applied[text] = _with_origin(connection, LogRow(*row))
     return applied
 
 

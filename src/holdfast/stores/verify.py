@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
+from operator import attrgetter
 from sys import intern
 
 from msgspec import Struct
@@ -24,19 +25,11 @@ MAX_LISTED = 100
 """The most findings that a report lists; all are counted."""
 
 _BEFORE_ALL = -(2**63)
-_COLUMN = {name: place for place, name in enumerate(LogRow._fields)}
-_PURGED = tuple(
-    _COLUMN[name]
-    for name in (
-        "from_type", "to_type", "command_type", "command", "events", "state", "metadata", "token"
-    )
+_PURGED = (
+    "from_type", "to_type", "command_type", "command", "events", "state", "metadata", "token"
 )  # fmt: skip
-_OPTIONAL = (
-    *_PURGED,
-    _COLUMN["key"],
-    _COLUMN["command_schema_version"],
-    _COLUMN["state_schema_version"],
-)
+_purged_of = attrgetter(*_PURGED)
+_optional_of = attrgetter(*_PURGED, "key", "command_schema_version", "state_schema_version")
 
 
 class Anchor(Struct, frozen=True):
@@ -153,14 +146,14 @@ class _Tail:
         if row.version != self.version + 1:
             return f"the log has version {row.version} after version {self.version}"
         if row.kind == "purged":
-            kept = any(row[column] is not None for column in _PURGED)
+            kept = any(value is not None for value in _purged_of(row))
             return "is purged, and has values that a purge erases" if kept else None
         return self._altered(row) or self._detached(row)
 
     def _altered(self, row: LogRow) -> str | None:
         if digest_of(self.digest, row, row.recorded_at) != row.digest:
             return "its content, or what is before it, is not what its digest was made from"
-        if any(row[column] in ("", 0) for column in _OPTIONAL):  # to the digest as if missing
+        if any(value in ("", 0) for value in _optional_of(row)):  # to the digest as if missing
             return "has an empty value where there should be none"
         return None
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import TypeVar
 
+from msgspec.structs import astuple
+
 from holdfast.stores.contract import MAX_PAGE, EntityRow, LogRow, Store
 
 Row = TypeVar("Row")
@@ -61,7 +63,7 @@ def digest_by_recipe(previous: str, row: LogRow) -> str:
 
     The columns are separated by NUL, in the order of the row, `recorded_at` being the last.
     """
-    columns = [previous, *row[1:-1]]
+    columns = [previous, *astuple(row)[1:-1]]
     text = "\0".join("" if column is None else str(column) for column in columns)
     return sha256(text.encode()).hexdigest()
 

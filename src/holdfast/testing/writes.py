@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from holdfast.stores.contract import EntityRow, LogRow, Write
 
 MACHINE = "sample"
@@ -31,7 +33,7 @@ def write(
         log.append(entry)
         row = _after(row, entry)
     expected, digest = (on.version, on.digest) if on else (0, "")
-    return Write(expected, digest, row._replace(digest=""), tuple(log), purge)
+    return Write(expected, digest, replace(row, digest=""), tuple(log), purge)
 
 
 def _transition(
@@ -62,7 +64,8 @@ def _transition(
 
 
 def _after(row: EntityRow, entry: LogRow) -> EntityRow:
-    return row._replace(
+    return replace(
+        row,
         version=entry.version,
         state_type=entry.to_type,
         state=entry.state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import Key, Outcome, Store
@@ -28,8 +29,8 @@ class Commits(Suite):
         made = write("e", "Open", keys=["k"], tokens=["t"])
         assert commit_one(store, made) == Outcome(True, 1)
         [row] = store.history("sample", "e", limit=10)
-        assert row == made.log[0]._replace(seq=1, recorded_at=AT, digest=row.digest)
-        assert row_of(store, "e") == made.entity._replace(digest=row.digest)
+        assert row == replace(made.log[0], seq=1, recorded_at=AT, digest=row.digest)
+        assert row_of(store, "e") == replace(made.entity, digest=row.digest)
 
     def test_a_chain_is_written_in_one(self, store: Store) -> None:
         """Several transitions of one entity are as many log rows, and one row of the entity."""
@@ -58,13 +59,13 @@ class Commits(Suite):
     def test_a_write_from_the_future_is_a_conflict(self, store: Store) -> None:
         """A write that expects a version that was never reached is not applied."""
         row = stored(store, write("e", "Open"))
-        late = write("e", "Closed", on=row._replace(version=2))
+        late = write("e", "Closed", on=replace(row, version=2))
         assert commit_one(store, late) == Outcome(False, 1)
 
     def test_a_write_over_nothing_is_a_conflict(self, store: Store) -> None:
         """A write that expects a version of an entity that has no row reports version 0."""
         other = stored(store, write("other", "Open"))
-        late = write("e", "Closed", on=other._replace(id="e"))
+        late = write("e", "Closed", on=replace(other, id="e"))
         assert commit_one(store, late) == Outcome(False, 0)
         assert find_row(store, "e") is None
 
