@@ -14,10 +14,10 @@ from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
 
-from benchmarks.handle import NEXT, OurOrders
+from benchmarks.handle import OurOrders
 from benchmarks.measure import Effort, Sample, Times, join, spread, take_turns
 from benchmarks.order import CIRCLE, OrderCommand, order
-from benchmarks.raw import METADATA, RawOrders
+from benchmarks.raw import METADATA, NEXT, RawOrders
 from benchmarks.report import Row, bracketed, duration, faster
 from holdfast import AsyncService, open_store
 

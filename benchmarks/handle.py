@@ -9,13 +9,14 @@ from time import perf_counter
 
 from benchmarks.measure import Effort, Sample, Times, join, take_turns
 from benchmarks.order import CIRCLE, PLACE, OrderCommand, order
-from benchmarks.raw import METADATA, RawOrders
+from benchmarks.raw import METADATA, NEXT, RawOrders, Statements
 from benchmarks.report import Row, faster, missing
 from benchmarks.rivals import Open, find_store_rivals
 from holdfast import Request, Service, open_store
 
 OURS = "holdfast"
 RAW = "raw sqlite3"
+ALONE = "its statements alone"
 BATCH = 100
 
 
@@ -39,12 +40,14 @@ def measure_batches(effort: Effort, directory: str) -> list[Row]:
         with ExitStack() as stack, _folder(directory) as folder:
             ours = stack.enter_context(closing(OurOrders(f"{folder}/a.db", "FULL", ids)))
             raw = stack.enter_context(closing(RawOrders(f"{folder}/b.db", "FULL", ids)))
+            alone = stack.enter_context(closing(Statements(f"{folder}/c.db", "FULL", ids)))
             samples = {
                 OURS: _sample_batches(ours.handle_many, ids),
                 RAW: _sample_batches(raw.handle_many, ids),
+                ALONE: _sample_batches(alone.handle_many, ids),
             }
             runs.append(take_turns(samples, effort.rounds))
-    return [faster(f"handle_many, {BATCH} a batch, FULL", join(runs), OURS, RAW, 0.7)]
+    return _rows(f"handle_many, {BATCH} a batch, FULL", join(runs), 0.7)
 
 
 class OurOrders:
@@ -74,9 +77,6 @@ class OurOrders:
         self.store.close()
 
 
-NEXT = dict(zip(CIRCLE, (*CIRCLE[1:], CIRCLE[0]), strict=True))
-
-
 def _compare(
     synchronous: str, effort: Effort, directory: str, rivals: Sequence[str]
 ) -> tuple[Times, list[str]]:
@@ -85,6 +85,7 @@ def _compare(
     openers: dict[str, Open] = {
         OURS: lambda path, ids: OurOrders(path, synchronous, ids),
         RAW: lambda path, ids: RawOrders(path, synchronous, ids),
+        ALONE: lambda path, ids: Statements(path, synchronous, ids),
         **found,
     }
     return join([_run(openers, effort, directory) for _ in range(effort.runs)]), absent

@@ -16,6 +16,9 @@ from benchmarks.handle import OurOrders
 from benchmarks.order import CIRCLE, Pair, decide, handled_pairs, order
 from benchmarks.raw import RawOrders
 
+from holdfast import open_store
+from holdfast.testing.consistency import all_transitions, digest_by_recipe
+
 ROOT = Path(__file__).parent.parent
 WIDE = {**os.environ, "COLUMNS": "300"}
 IDS = ["o-1", "o-2", "o-3"]
@@ -93,6 +96,19 @@ def test_the_raw_statements_write_what_the_service_writes(tmp_path: Path, batche
 
     for table in ("entity", "transition"):
         assert _rows(ours_path, table) == _rows(raw_path, table)
+
+
+def test_what_is_worked_out_by_hand_chains_as_a_service_does(tmp_path: Path) -> None:
+    """The digests of the raw side are those that a service would have written."""
+    with closing(RawOrders(str(tmp_path / "raw.db"), "NORMAL", IDS)) as raw:
+        for id in IDS * 2:
+            raw.handle(id)
+
+    with open_store(f"sqlite:///{tmp_path}/raw.db") as store:
+        first, *rest = all_transitions(store, "order", "o-1")
+    assert len(rest) == 2
+    for before, row in zip((first, *rest), rest, strict=False):
+        assert row.digest == digest_by_recipe(before.digest, row)
 
 
 def _rows(path: str, table: str) -> list[dict[str, Any]]:

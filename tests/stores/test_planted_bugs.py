@@ -55,13 +55,13 @@ BUGS = {
     ),
     "a checkpoint is written in a transaction of its own": Bug(
         "stores/sqlite.py",
-        "        return self._write(apply, timeout_seconds)\n",
+        "        return self._write(apply, bound, timeout_seconds)\n",
         "        if checkpoint is not None:\n"
         "            position = {'name': checkpoint.name, 'position': checkpoint.position}\n"
         "            position = {**position, 'updated_at': recorded_at}\n"
         "            query = _QUERIES['save_checkpoint'].text\n"
-        "            self._write(lambda writer: writer.execute(query, position), None)\n"
-        "        return self._write(apply, timeout_seconds)\n",
+        "            self._write(lambda writer, _: writer.execute(query, position), [], None)\n"
+        "        return self._write(apply, bound, timeout_seconds)\n",
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py", "len(writes) > 1 or checkpoint is not None", "len(writes) > 1"

@@ -41,11 +41,14 @@ class CountingStore(SqliteStore):
         self.before: Callable[[], object] = lambda: None
 
     def _write(
-        self, apply: Callable[[sqlite3.Connection], Any], timeout_seconds: float | None
+        self,
+        apply: Callable[[sqlite3.Connection, Any], Any],
+        bound: Any,
+        timeout_seconds: float | None,
     ) -> Any:
         self.transactions += 1
         self.before()
-        return super()._write(apply, timeout_seconds)
+        return super()._write(apply, bound, timeout_seconds)
 
 
 @pytest.fixture

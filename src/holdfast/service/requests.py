@@ -47,7 +47,7 @@ Plan = Generator[Ask, Any, T]
 """A piece of the service's logic: yields what it needs, receives the answers, does no I/O."""
 
 
-class Begin(Ask, frozen=True):
+class Begin(Ask, frozen=True, gc=False):
     """The time a call begins, and a token for each of its commands."""
 
     calls: int

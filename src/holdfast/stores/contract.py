@@ -31,7 +31,7 @@ MAX_PAGE = 1_000
 """The most rows that one page takes."""
 
 
-class Key(Struct, frozen=True):
+class Key(Struct, frozen=True, gc=False):
     """An entity to load, and the idempotency keys to look up with it."""
 
     machine: str
@@ -121,7 +121,7 @@ class Check(Struct, frozen=True):
     version: int
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """What became of a write."""
 
     applied: bool

@@ -26,30 +26,40 @@ class GroupCommit:
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
-        own: _Submission | None = None
-        leads = False
+        begins = False
         try:
             with self._lock:
-                leads = not self._writing
+                begins = not self._writing  # known before it holds: an interrupt may come between
                 self._writing = True
-                if not leads:
-                    own = _Submission(writes)
-                    self._waiting.append(own)
-            if own is None:
-                return self._write(writes)
-            own.told.acquire()
+            return self._write(writes) if begins else self._write_with_others(writes)
+        finally:
+            if begins:
+                self._pass_on([])
+
+    def _write_with_others(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Wait to be told the outcome, or to write for all who wait."""
+        own = _Submission(writes)
+        try:
+            if self._waits(own):
+                own.told.acquire()
             if own.group:
                 self._lead(own)
         except BaseException:
-            if own is not None:
-                self._leave(own)
+            self._leave(own)
             raise
-        finally:
-            if leads:
-                self._pass_on()
         if own.error is not None:
             raise own.error
         return own.outcomes
+
+    def _waits(self, own: _Submission) -> bool:
+        """Queue up behind who is writing; where nobody is any more, take the lead."""
+        with self._lock:
+            if self._writing:
+                self._waiting.append(own)
+            else:
+                own.group = [own]
+                self._writing = True
+            return not own.group
 
     def _lead(self, own: _Submission) -> None:
         """Write for a group whose first is the caller, then pass the lead on."""
@@ -63,7 +73,7 @@ class GroupCommit:
                 self._write_each(group)
         except Exception as error:  # noqa: BLE001 (raised in every thread of the group)
             _fail(group, error)
-        self._pass_on(own)
+        self._pass_on_from(own)
 
     def _write_all(self, group: Sequence[_Submission]) -> None:
         outcomes = self._write([write for submission in group for write in submission.writes])
@@ -99,23 +109,23 @@ class GroupCommit:
                 "the thread that wrote for this one was interrupted; it may have written"
             )
             _fail([one for one in own.group if not one.outcomes], interrupted)
-            self._pass_on(own)
+            self._pass_on_from(own)
 
-    def _pass_on(self, own: _Submission | None = None) -> None:
-        """Let the first who waits write for all who wait, then tell the group that is written."""
-        group: list[_Submission] = []
+    def _pass_on_from(self, own: _Submission) -> None:
+        group, own.group = own.group, []
+        self._pass_on([one for one in group if one is not own])
+
+    def _pass_on(self, told: Sequence[_Submission]) -> None:
+        """Let the first who waits write for all who wait, then tell those that are written."""
         with self._lock:
-            if own is not None:
-                group, own.group = own.group, []
             waiting, self._waiting = self._waiting, []
             self._writing = bool(waiting)
             if waiting:  # under the lock: an interrupted thread either still waits, or has the lead
                 waiting[0].group = waiting
         if waiting:
             waiting[0].told.release()
-        for submission in group:
-            if submission is not own:
-                submission.told.release()
+        for submission in told:
+            submission.told.release()
 
 
 class _Submission:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
@@ -114,7 +113,7 @@ class SqliteStore(Store):
         recorded_at = format_time(self._clock())
         bound = [_bind(write, recorded_at) for write in writes]
 
-        def apply(connection: sqlite3.Connection) -> list[Outcome]:
+        def apply(connection: sqlite3.Connection, bound: list[_Bound]) -> list[Outcome]:
             outcomes = _write_entities(connection, bound)
             outcomes += [_checked(connection, check) for check in checks]
             is_late = False
@@ -137,13 +136,13 @@ class SqliteStore(Store):
                 )
             return outcomes
 
-        return self._write(apply, timeout_seconds)
+        return self._write(apply, bound, timeout_seconds)
 
     def _write_together(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
         recorded_at = format_time(self._clock())
         bound = [_bind(write, recorded_at) for write in writes]
-        return self._write(partial(_write_entities, bound=bound), None)
+        return self._write(_write_entities, bound, None)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -361,7 +360,12 @@ class SqliteStore(Store):
         while self._readers:
             self._readers.pop().close()
 
-    def _write(self, apply: Callable[[sqlite3.Connection], T], timeout_seconds: float | None) -> T:
+    def _write(
+        self,
+        apply: Callable[[sqlite3.Connection, list[_Bound]], T],
+        bound: list[_Bound],
+        timeout_seconds: float | None,
+    ) -> T:
         if self._mode == "ro":
             raise StoreError(f"{self.url} is open for reading only (mode=ro); nothing was written")
         patience = self._busy_timeout_seconds
@@ -375,10 +379,10 @@ class SqliteStore(Store):
         try:
             connection = self._writer or self._open_writer()
             if timeout_seconds is None:
-                return self._transact(connection, apply)
+                return self._transact(connection, apply, bound)
             _wait_for_others(connection, patience)
             try:
-                return self._transact(connection, apply)
+                return self._transact(connection, apply, bound)
             finally:
                 if connection is self._writer:  # else it failed, and is closed
                     _wait_for_others(connection, self._busy_timeout_seconds)
@@ -386,11 +390,14 @@ class SqliteStore(Store):
             self._lock.release()
 
     def _transact(
-        self, connection: sqlite3.Connection, apply: Callable[[sqlite3.Connection], T]
+        self,
+        connection: sqlite3.Connection,
+        apply: Callable[[sqlite3.Connection, list[_Bound]], T],
+        bound: list[_Bound],
     ) -> T:
         try:
             connection.execute("BEGIN IMMEDIATE")
-            result = apply(connection)
+            result = apply(connection, bound)
         except BaseException as error:
             self._roll_back(connection)
             if isinstance(error, sqlite3.Error):
