@@ -95,7 +95,7 @@ def test_a_full_store_is_told_and_the_run_goes_on_later(cli: Cli, filled: Path) 
     (filled / "shop.py").write_text(
         SHOP
         + "\norders.store.migrate()\n"
-        + "connection = orders.store._open_writer()\n"
+        + "connection = orders.store.connections.open_writer()\n"
         + "pages = connection.execute('PRAGMA page_count').fetchone()[0]\n"
         + "connection.execute(f'PRAGMA max_page_count = {pages + 4}')\n"
     )

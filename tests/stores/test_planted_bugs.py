@@ -33,13 +33,13 @@ BUGS = {
         f"{SQL}/queries.sql", "AND version = :expected;", "AND :expected = :expected;"
     ),
     "a write that was stored is not recognised": Bug(
-        "stores/sqlite.py", "and stored[0] == first.token", "and stored[0] is first"
+        "stores/sqlite/statements.py", "and stored[0] == first.token", "and stored[0] is first"
     ),
     "any write at the version counts as one's own": Bug(
-        "stores/sqlite.py", "and stored[0] == first.token", "and first.token"
+        "stores/sqlite/statements.py", "and stored[0] == first.token", "and first.token"
     ),
     "a conflict is logged all the same": Bug(
-        "stores/sqlite.py",
+        "stores/sqlite/statements.py",
         "            outcomes.append(_too_late(connection, write))\n",
         "            outcomes.append(_too_late(connection, write))\n            rows += each.log\n",
     ),
@@ -49,19 +49,20 @@ BUGS = {
         "state_type = :state_type, state = coalesce(state, :state),",
     ),
     "the log is written without the entity": Bug(
-        "stores/sqlite.py",
+        "stores/sqlite/statements.py",
         "if connection.execute(statement, each.entity).rowcount == 1:",
         "if write.expected or connection.execute(statement, each.entity).rowcount == 1:",
     ),
     "a checkpoint is written in a transaction of its own": Bug(
-        "stores/sqlite.py",
-        "        return self._write(apply, bound, timeout_seconds)\n",
+        "stores/sqlite/store.py",
+        "        return self.connections.write(apply, bound, timeout_seconds)\n",
         "        if checkpoint is not None:\n"
         "            position = {'name': checkpoint.name, 'position': checkpoint.position}\n"
         "            position = {**position, 'updated_at': recorded_at}\n"
-        "            query = _QUERIES['save_checkpoint'].text\n"
-        "            self._write(lambda writer, _: writer.execute(query, position), [], None)\n"
-        "        return self._write(apply, bound, timeout_seconds)\n",
+        "            query = QUERIES['save_checkpoint'].text\n"
+        "            write = self.connections.write\n"
+        "            write(lambda writer, _: writer.execute(query, position), [], None)\n"
+        "        return self.connections.write(apply, bound, timeout_seconds)\n",
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py", "len(writes) > 1 or checkpoint is not None", "len(writes) > 1"
@@ -73,7 +74,7 @@ BUGS = {
         f"{SQL}/queries.sql", "AND id = :id AND key = :key;", "AND :id = :id AND key = :key;"
     ),
     "a batch that failed is not rolled back": Bug(
-        "stores/sqlite.py",
+        "stores/sqlite/store.py",
         'connection.execute("ROLLBACK")\n                    return settled',
         'connection.execute("COMMIT")\n                    return settled',
     ),
@@ -84,7 +85,7 @@ BUGS = {
         '        "",\n        row.machine,',
     ),
     "the log is not in the order of the writes": Bug(
-        "stores/sqlite.py",
+        "stores/sqlite/statements.py",
         "rows = [row for each in bound for row in each.log]",
         "rows = [row for each in bound[::-1] for row in each.log]",
     ),
@@ -102,7 +103,7 @@ BUGS = {
         f"{SQL}/queries.sql", "AND id > :after AND state_type IS NOT NULL", "AND id > :after"
     ),
     "the time falls with the clock": Bug(
-        "stores/sqlite.py", "max(now, parse_time(entity.updated_at))", "now"
+        "stores/sqlite/statements.py", "max(now, parse_time(entity.updated_at))", "now"
     ),
     "a purge forgets the metadata": Bug(
         f"{SQL}/queries.sql",
@@ -119,7 +120,10 @@ BUGS = {
         "test_conformance.py::TestMemory",
     ),
     "several reads are several moments": Bug(
-        "stores/sqlite.py", '    connection.execute("BEGIN")\n', "", "test_sqlite_moments.py"
+        "stores/sqlite/statements.py",
+        '    connection.execute("BEGIN")\n',
+        "",
+        "test_sqlite_moments.py",
     ),
     "the log can be changed": Bug(
         f"{SQL}/migrations/0001_core.sql",
@@ -140,8 +144,8 @@ BUGS = {
         "test_sqlite_queries.py",
     ),
     "connections are inherited": Bug(
-        "stores/sqlite.py",
-        "        if not self._in_memory:\n            self._drop_writer()",
+        "stores/sqlite/connections.py",
+        "        if not self._file.in_memory:\n            self._drop_writer()",
         "        if not self:\n            self._drop_writer()",
         "test_forks.py::test_a_forked_process_uses_the_file_as_its_parent_does"
         "[the parent closes first]",

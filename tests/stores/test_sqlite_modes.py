@@ -16,7 +16,7 @@ import pytest
 
 from holdfast import StoreError, open_store
 from holdfast.stores.contract import Key, Store
-from holdfast.stores.sqlite_file import Stamp
+from holdfast.stores.sqlite.file import Stamp
 from holdfast.testing.conformance.base import row_of, stored
 from holdfast.testing.writes import write
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_never_still_is_given_up(
     def stamp(path: str) -> Stamp:
         return Stamp(0, 0, next(times))
 
-    monkeypatch.setattr("holdfast.stores.sqlite.stamp_of_still", stamp)
+    monkeypatch.setattr("holdfast.stores.sqlite.connections.stamp_of_still", stamp)
     with opened(made, "ro") as store, pytest.raises(StoreError, match="was written all the time"):
         store.count("sample")
 

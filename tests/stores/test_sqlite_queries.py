@@ -21,8 +21,9 @@ from holdfast.testing.sample import Add
 from holdfast.testing.writes import write
 
 QUERIES = load_queries("sqlite")
-TEXT = (Path(holdfast.stores.sqlite.__file__).parent / "sql" / "sqlite" / "queries.sql").read_text()
-CODE = Path(holdfast.stores.sqlite.__file__).read_text("utf-8")
+FOLDER = Path(holdfast.stores.sqlite.__file__).parent
+TEXT = (FOLDER.parent / "sql" / "sqlite" / "queries.sql").read_text()
+CODE = "".join(path.read_text("utf-8") for path in FOLDER.glob("*.py"))
 
 BY_ENTITY = "SEARCH entity USING PRIMARY KEY (machine=? AND id=?)"
 BY_VERSION = "SEARCH transition USING INDEX sqlite_autoindex_transition_1 (machine=? AND id=?"

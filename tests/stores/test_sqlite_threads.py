@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.stores.scenes import play
@@ -39,16 +38,14 @@ class CountingStore(SqliteStore):
         super().__init__(str(path), clock=utc_now)
         self.transactions = 0
         self.before: Callable[[], object] = lambda: None
+        write = self.connections.write
 
-    def _write(
-        self,
-        apply: Callable[[sqlite3.Connection, Any], Any],
-        bound: Any,
-        timeout_seconds: float | None,
-    ) -> Any:
-        self.transactions += 1
-        self.before()
-        return super()._write(apply, bound, timeout_seconds)
+        def count_and_write(*given: Any) -> Any:
+            self.transactions += 1
+            self.before()
+            return write(*given)
+
+        self.connections.write = cast("Any", count_and_write)  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -41,8 +41,7 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
 
         return MemoryStore(clock=time)
     if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
-        from holdfast.stores.sqlite import SYNCHRONOUS, SqliteStore
-        from holdfast.stores.sqlite_file import MODES
+        from holdfast.stores.sqlite import MODES, SYNCHRONOUS, SqliteStore
 
         synchronous = SYNCHRONOUS.get(options.pop("synchronous", "FULL").upper())
         busy_timeout = options.pop("busy_timeout_seconds", "5")

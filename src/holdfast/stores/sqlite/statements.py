@@ -1,0 +1,190 @@
+"""What the store does on a connection: loads entities, and writes them with their log."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from holdfast.machine.canonical import parse_time
+from holdfast.stores.contract import (
+    Applied,
+    Check,
+    Checkpoint,
+    Clock,
+    EntityRow,
+    Key,
+    Loaded,
+    LogRow,
+    Outcome,
+    Write,
+    digest_of,
+    judge,
+)
+from holdfast.stores.sql import load_queries
+
+QUERIES = load_queries("sqlite")
+_LOAD = QUERIES["load"].positional
+_INSERT_ENTITY = QUERIES["insert_entity"].positional
+_UPDATE_ENTITY = QUERIES["update_entity"].positional
+_INSERT_TRANSITION = QUERIES["insert_transition"].positional
+
+
+def load(connection: sqlite3.Connection, keys: Sequence[Key], clock: Clock) -> list[Loaded]:
+    """Read entities, and what their keys made, as of one moment."""
+    now = clock().astimezone(UTC)
+    if len(keys) == 1 and not keys[0].keys:
+        row = connection.execute(_LOAD, (keys[0].machine, keys[0].id)).fetchone()
+        return [_loaded(row, now, {})]
+    wanted = json.dumps([(key.machine, key.id) for key in keys])
+    with one_moment(connection):
+        rows = connection.execute(QUERIES["load_many"].positional, (wanted,)).fetchall()
+        found = {(row[0], row[1]): row for row in rows}
+        return [
+            _loaded(found.get((key.machine, key.id)), now, _load_keys(connection, key))
+            for key in keys
+        ]
+
+
+@contextmanager
+def one_moment(connection: sqlite3.Connection) -> Generator[None]:
+    """Have several statements read one state of the database, whoever writes meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+class Bound(Struct, frozen=True):
+    """A write as the parameters of its statements."""
+
+    write: Write
+    entity: tuple[Any, ...]
+    log: list[tuple[Any, ...]]
+
+
+def bind(write: Write, recorded_at: str) -> Bound:
+    """Fill in the recording time and the chain of digests."""
+    digest = write.previous_digest
+    log: list[tuple[Any, ...]] = []
+    for row in write.log:
+        digest = digest_of(digest, row, recorded_at)
+        log.append(astuple(row)[1:-2] + (recorded_at, digest))  # noqa: RUF005 (half the time)
+    columns = astuple(write.entity)
+    if write.expected:
+        return Bound(write, (*columns[2:-1], digest, *columns[:2], write.expected), log)
+    return Bound(write, (*columns[:-1], digest), log)
+
+
+def write_entities(connection: sqlite3.Connection, bound: Sequence[Bound]) -> list[Outcome]:
+    """Write the entities that are at the expected version, and their log rows."""
+    if len(bound) > 1 and _write_all_entities(connection, bound):
+        rows = [row for each in bound for row in each.log]
+        connection.executemany(_INSERT_TRANSITION, rows)
+        return [Outcome(True, each.write.entity.version) for each in bound]
+    outcomes: list[Outcome] = []
+    rows = []
+    for each in bound:
+        write = each.write
+        statement = _UPDATE_ENTITY if write.expected else _INSERT_ENTITY
+        if connection.execute(statement, each.entity).rowcount == 1:
+            rows += each.log
+            outcomes.append(Outcome(True, write.entity.version))
+            if write.purge:
+                _purge(connection, write)
+        else:
+            outcomes.append(_too_late(connection, write))
+    if len(rows) == 1:
+        connection.execute(_INSERT_TRANSITION, rows[0])
+    else:
+        connection.executemany(_INSERT_TRANSITION, rows)
+    return outcomes
+
+
+def _write_all_entities(connection: sqlite3.Connection, bound: Sequence[Bound]) -> bool:
+    """Update many entities in one go, or create them; where one is too late, none is written."""
+    if any(each.write.purge for each in bound):
+        return False
+    if all(each.write.expected for each in bound):
+        statement = _UPDATE_ENTITY
+    elif not any(each.write.expected for each in bound):
+        statement = _INSERT_ENTITY
+    else:
+        return False
+    connection.execute("SAVEPOINT batch")
+    rows = [each.entity for each in bound]
+    done = connection.executemany(statement, rows).rowcount == len(bound)
+    if not done:
+        connection.execute("ROLLBACK TO batch")
+    connection.execute("RELEASE batch")
+    return done
+
+
+def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
+    """Tell a conflict from a write that was stored before its acknowledgement was lost."""
+    entity = write.entity
+    row = connection.execute(_LOAD, (entity.machine, entity.id)).fetchone()
+    version = 0 if row is None else row[2]
+    if write.log and write.log[0].token is not None:
+        first = write.log[0]
+        parameters = (first.machine, first.id, first.version)
+        stored = connection.execute(QUERIES["load_token"].positional, parameters).fetchone()
+        if stored is not None and stored[0] == first.token:
+            return Outcome(True, version, found=True)
+    return Outcome(False, version)
+
+
+def is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
+    """Tell whether an entity is at a version."""
+    row = connection.execute(_LOAD, (check.machine, check.id)).fetchone()
+    version = 0 if row is None else row[2]
+    return Outcome(version == check.version, version)
+
+
+def judged(
+    connection: sqlite3.Connection, checkpoint: Checkpoint, writes: Sequence[Write]
+) -> Outcome:
+    """Tell whether a checkpoint may be moved."""
+    query = QUERIES["load_checkpoint"].positional
+    row = connection.execute(query, (checkpoint.name,)).fetchone()
+    return judge(checkpoint, None if row is None else row[0], writes)
+
+
+def _purge(connection: sqlite3.Connection, write: Write) -> None:
+    entity = {"machine": write.entity.machine, "id": write.entity.id}
+    connection.execute(QUERIES["begin_purge"].text, entity)
+    connection.execute(QUERIES["purge"].text, {**entity, "version": write.expected})
+    connection.execute(QUERIES["end_purge"].text, entity)
+
+
+def _loaded(row: Any, now: datetime, applied: dict[str, Applied]) -> Loaded:
+    if row is None:
+        return Loaded(None, now, applied)
+    entity = EntityRow(*row)
+    return Loaded(entity, max(now, parse_time(entity.updated_at)), applied)
+
+
+def _load_keys(connection: sqlite3.Connection, key: Key) -> dict[str, Applied]:
+    applied: dict[str, Applied] = {}
+    for text in key.keys:
+        row = connection.execute(
+            QUERIES["load_key"].positional, (key.machine, key.id, text)
+        ).fetchone()
+        if row is not None:
+            applied[text] = with_origin(connection, LogRow(*row))
+    return applied
+
+
+def with_origin(connection: sqlite3.Connection, row: LogRow) -> Applied:
+    """Add to a log row when its entity was created, and the state before."""
+    parameters = {"machine": row.machine, "id": row.id, "version": row.version}
+    created_at, previous = connection.execute(QUERIES["load_origin"].text, parameters).fetchone()
+    return Applied(row, created_at or row.at, previous)

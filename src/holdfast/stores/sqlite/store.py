@@ -1,0 +1,213 @@
+"""The store's verbs on an SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.machine.canonical import format_time
+from holdfast.stores.contract import (
+    Applied,
+    Check,
+    Checkpoint,
+    Clock,
+    EntityRow,
+    Key,
+    Loaded,
+    LogRow,
+    Outcome,
+    Store,
+    Write,
+    all_or_none,
+)
+from holdfast.stores.fork import follow_forks
+from holdfast.stores.group import GroupCommit
+from holdfast.stores.sqlite import schema
+from holdfast.stores.sqlite.connections import Connections
+from holdfast.stores.sqlite.file import Mode, SqliteFile, Synchronous
+from holdfast.stores.sqlite.statements import (
+    QUERIES,
+    Bound,
+    bind,
+    is_at,
+    judged,
+    load,
+    one_moment,
+    with_origin,
+    write_entities,
+)
+
+
+class SqliteStore(Store):
+    """Keeps records and the log in an SQLite file, or in memory for `:memory:`.
+
+    With `synchronous="NORMAL"` acknowledged transitions can vanish when the power fails (all
+    since the last checkpoint of the write-ahead log); a crash of the process loses nothing.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_timeout_seconds: float = 5.0,
+        mode: Mode = "rwc",
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self.url = f"sqlite:///{path}"
+        self._clock = clock
+        file = SqliteFile(
+            path if path == ":memory:" else os.path.abspath(path),
+            self.url,
+            synchronous,
+            busy_timeout_seconds,
+            mode,
+        )
+        self.connections = Connections(file, clock)
+        self._group = GroupCommit(self._write_together)
+        follow_forks(self)
+
+    def load(self, keys: Sequence[Key]) -> list[Loaded]:
+        """See `Store.load`."""
+        return self.connections.read(load, keys, self._clock)
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        checks: Sequence[Check] = (),
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Outcome]:
+        """See `Store.commit`."""
+        if not (atomic or checks or checkpoint or timeout_seconds):
+            return self._group.commit(writes)
+        recorded_at = format_time(self._clock())
+        bound = [bind(write, recorded_at) for write in writes]
+
+        def apply(connection: sqlite3.Connection, bound: list[Bound]) -> list[Outcome]:
+            outcomes = write_entities(connection, bound)
+            outcomes += [is_at(connection, check) for check in checks]
+            is_late = False
+            if checkpoint is not None:
+                outcomes.append(judged(connection, checkpoint, writes))
+                is_late = not outcomes[-1].applied
+            if atomic or checks or is_late:
+                settled = all_or_none(writes, outcomes)
+                if settled is not None:
+                    connection.execute("ROLLBACK")
+                    return settled
+            if checkpoint is not None:
+                connection.execute(
+                    QUERIES["save_checkpoint"].text,
+                    {
+                        "name": checkpoint.name,
+                        "position": checkpoint.position,
+                        "updated_at": recorded_at,
+                    },
+                )
+            return outcomes
+
+        return self.connections.write(apply, bound, timeout_seconds)
+
+    def _write_together(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Write in one transaction what does not depend on each other."""
+        recorded_at = format_time(self._clock())
+        bound = [bind(write, recorded_at) for write in writes]
+        return self.connections.write(write_entities, bound, None)
+
+    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.history`."""
+        rows = self._fetch("history", machine=machine, id=id, after=after, limit=limit)
+        return [LogRow(*row) for row in rows]
+
+    def transition_at(
+        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
+    ) -> Applied | None:
+        """See `Store.transition_at`."""
+
+        def find(connection: sqlite3.Connection) -> Applied | None:
+            name = "transition_at_time" if version is None else "transition_at_version"
+            parameters = {"machine": machine, "id": id, "version": version, "time": time}
+            with one_moment(connection):
+                row = connection.execute(QUERIES[name].text, parameters).fetchone()
+                return row and with_origin(connection, LogRow(*row))
+
+        return self.connections.read(find)
+
+    def find(
+        self,
+        machine: str,
+        *,
+        state_types: Sequence[str] | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[EntityRow]:
+        """See `Store.find`."""
+        page = {"machine": machine, "after": after, "limit": limit}
+        if state_types is None:
+            return [EntityRow(*row) for row in self._fetch("find", **page)]
+
+        def find(connection: sqlite3.Connection) -> list[EntityRow]:
+            query = QUERIES["find_in_state"].text
+            with one_moment(connection):
+                return [
+                    EntityRow(*row)
+                    for state_type in dict.fromkeys(state_types)
+                    for row in connection.execute(query, {**page, "state_type": state_type})
+                ]
+
+        return sorted(self.connections.read(find), key=lambda row: row.id)[:limit]
+
+    def count(self, machine: str) -> dict[str, int]:
+        """See `Store.count`."""
+        return dict(self._fetch("count", machine=machine))
+
+    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
+        """See `Store.entities`."""
+        rows = self._fetch("entities", machine=after[0], id=after[1], limit=limit)
+        return [EntityRow(*row) for row in rows]
+
+    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.read_log`."""
+        return [LogRow(*row) for row in self._fetch("read_log", after=after, limit=limit)]
+
+    def checkpoint(self, name: str) -> int | None:
+        """See `Store.checkpoint`."""
+        rows = self._fetch("load_checkpoint", name=name)
+        return rows[0][0] if rows else None
+
+    def flaws(self) -> list[str]:
+        """See `Store.flaws`: what of the schema is gone, and positions that are."""
+        return self.connections.read(schema.flaws, self.url)
+
+    def migrate(self) -> None:
+        """See `Store.migrate`; every opening does it."""
+        self.connections.read(lambda connection: None)
+
+    def close(self) -> None:
+        """See `Store.close`. Waits for a write that is under way."""
+        self.connections.close()
+
+    def before_fork(self) -> None:
+        """Wait, with a bound, for what is under way, and close every connection to a file."""
+        self.connections.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the threads go on; the next use opens the file again."""
+        self.connections.after_fork_in_parent()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, or refuse to where the parent's connections could not be closed before."""
+        self.connections.after_fork_in_child()
+        self._group = GroupCommit(self._write_together)
+
+    def _fetch(self, query: str, **parameters: Any) -> list[Any]:
+        text = QUERIES[query].text
+        return self.connections.read(
+            lambda connection: connection.execute(text, parameters).fetchall()
+        )
