@@ -78,7 +78,7 @@ class Connections:
         bound: G,
         timeout_seconds: float | None,
     ) -> T:
-        """Apply in a transaction, which `apply` may end; raises StoreError, with nothing written."""
+        """Apply in a transaction, which `apply` may end; where it raises, nothing is written."""
         if self._file.mode == "ro":
             raise StoreError(f"{self._url} is open for reading only (mode=ro); nothing was written")
         patience = self._file.busy_timeout_seconds
