@@ -65,7 +65,9 @@ BUGS = {
         "        return self.connections.write(apply, bound, timeout_seconds)\n",
     ),
     "a small batch is not held to its checkpoint": Bug(
-        "service/settle.py", "len(writes) > 1 or checkpoint is not None", "len(writes) > 1"
+        "service/settle.py",
+        "len(decision.writes) > 1 or checkpoint is not None",
+        "len(decision.writes) > 1",
     ),
     "a checkpoint moves from anywhere": Bug(
         "stores/contract.py", "due = position == (checkpoint.after or 0)", "due = position >= 0"

@@ -31,7 +31,7 @@ from holdfast.errors import DecodeError, NotFoundError
 from holdfast.machine.codec import tag_of
 from holdfast.machine.model import TAG_FIELD
 from holdfast.service.call import check_id
-from holdfast.service.decide import decode_state
+from holdfast.service.records import decode_state
 from holdfast.stores.contract import MAX_PAGE, EntityRow, Key, LogRow
 
 Row = TypeVar("Row", EntityRow, LogRow)

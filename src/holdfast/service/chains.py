@@ -9,8 +9,9 @@ from typing import Any
 from holdfast.service.async_runner import AsyncWorld, HandlerCancelledError, run_async
 from holdfast.service.call import Call
 from holdfast.service.coalescer import Coalescer
+from holdfast.service.decide import Binding, Group
 from holdfast.service.intake import Desk, Ticket, cut, distinct
-from holdfast.service.settle import Binding, Group, Terms, settle
+from holdfast.service.settle import Terms, settle
 from holdfast.stores.contract import Store
 
 

@@ -15,11 +15,12 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.service.call import Call
+from holdfast.service.decide import Binding, Group
 from holdfast.service.intake import Intake, Ticket, cut, distinct
 from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Plan, World
 from holdfast.service.runner import run
-from holdfast.service.settle import Binding, Group, Terms, begin_each, settle
+from holdfast.service.settle import Terms, begin_each, settle
 from holdfast.stores.fork import follow_forks
 
 if TYPE_CHECKING:

@@ -1,87 +1,128 @@
-"""Decides: from an entity as loaded and the commands for it, to the write and each one's answer.
-
-Pure but for what handlers do with their dependencies. Several commands for one entity are decided
-one after the other, each on the result of the one before, and written together.
-"""
+"""Decides: from entities as loaded and the commands for them, to the writes and the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, cast
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import msgspec
+from msgspec import Struct
 
-from holdfast.errors import (
-    DecodeError,
-    DefinitionError,
-    InvalidTransitionError,
-    KeyReusedError,
-    NotFoundError,
-    ValidationError,
-    VersionConflictError,
-    entity_name,
-)
-from holdfast.machine.canonical import format_time, parse_time
-from holdfast.machine.codec import decode_metadata
+from holdfast.errors import DefinitionError, entity_name
 from holdfast.machine.definition import Machine
-from holdfast.record import Change, Context, Kind, Record, Transition
+from holdfast.record import Change, Record
 from holdfast.service.call import Call
+from holdfast.service.contention import Contention
+from holdfast.service.draft import Draft
+from holdfast.service.records import AnyMachine, decode_state
 from holdfast.service.requests import Decide, Plan
-from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
+from holdfast.service.retry import Retry
+from holdfast.stores.contract import Key, Loaded, Write
 
-AnyMachine = Machine[Any, Any, Any]
 Answer = Record[Any] | Exception
 """What a command comes to, if the write succeeds."""
 
-SCHEMA_VERSION = 1
-"""Goes with every payload, for the migrations that upcasting will do."""
+
+class Binding:
+    """A machine with what its handlers take and how conflicts are answered."""
+
+    def __init__(self, machine: Machine[Any, Any, Any], deps: Any, retry: Retry) -> None:
+        self.machine = machine
+        self.deps = deps
+        self.retry = retry
+        self.contention = Contention()
+        self.deciding: str | None = None
+        """The entity whose handler was last begun, by any thread: a hint where to look closer."""
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """The answers to some commands for one entity, and the write that makes them true."""
+class Group(Struct, frozen=True):
+    """The calls for one entity, in the order they are to be applied."""
+
+    id: str
+    calls: Sequence[Call]
+
+    def key(self, machine: str) -> Key:
+        """Return what is to be loaded for them."""
+        keys = {}
+        for call in self.calls:
+            if call.key is not None:
+                keys[call.key] = True
+        return Key(machine, self.id, tuple(keys))
+
+
+class Decision(Struct, frozen=True):
+    """The answers to some commands, and the writes that make them true."""
 
     answers: list[Answer]
-    write: Write | None
+    writes: list[Write]
+    failed: bool
+    """Whether some of the answers are errors."""
 
 
 def decide(
-    machine: AnyMachine,
-    deps: Any,
-    loaded: Loaded,
-    calls: Sequence[Call],
-    tokens: Sequence[str],
-) -> Decision:
+    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
+) -> list[Decision]:
+    """Decide the calls of every group on its entity as loaded."""
+    decisions = []
+    drawn = iter(tokens)
+    outer = binding.deciding
+    for group, entity in zip(groups, loaded, strict=True):
+        if group.id == outer:
+            _expect_outermost(binding, group.id)
+        binding.deciding = group.id
+        decisions.append(_decide(binding, group, entity, drawn))
+    binding.deciding = outer
+    return decisions
+
+
+def _decide(binding: Binding, group: Group, loaded: Loaded, tokens: Iterator[str]) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
-    draft = Draft(machine, calls[0].id, loaded)
+    draft = Draft(binding.machine, group.id, loaded)
     answers: list[Answer] = []
-    for call, token in zip(calls, tokens, strict=True):
+    failed = False
+    for call in group.calls:
+        token = next(tokens)
         try:
             if call.within is None:
-                answers.append(draft.answer(call, deps, token))
+                answers.append(draft.answer(call, binding.deps, token))
             else:
-                answers.append(call.within.run(draft.answer, call, deps, token))
+                answers.append(call.within.run(draft.answer, call, binding.deps, token))
         except Exception as error:  # noqa: BLE001 (it is this command's answer)
             answers.append(error)
-    return Decision(answers, draft.write())
+            failed = True
+    return Decision(answers, draft.writes(), failed)
 
 
-def await_decision(
-    machine: AnyMachine,
-    deps: Any,
-    loaded: Loaded,
-    calls: Sequence[Call],
-    tokens: Sequence[str],
-) -> Plan[Decision]:
+def decide_awaiting(
+    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
+) -> Plan[list[Decision]]:
     """Decide as `decide` does, where handlers are awaited."""
-    draft = Draft(machine, calls[0].id, loaded)
+    decisions = []
+    drawn = iter(tokens)
+    for group, entity in zip(groups, loaded, strict=True):
+        draft = Draft(binding.machine, group.id, entity)
+        answers: list[Answer] = []
+        failed = False
+        for call in group.calls:
+            try:
+                answers.append((yield Decide(draft, call, binding.deps, next(drawn))))
+            except Exception as error:  # noqa: BLE001 (it is this command's answer)
+                answers.append(error)
+                failed = True
+        decisions.append(Decision(answers, draft.writes(), failed))
+    return decisions
+
+
+def join(decisions: Sequence[Decision]) -> Decision:
+    """Return several decisions as one."""
+    if len(decisions) == 1:
+        return decisions[0]
     answers: list[Answer] = []
-    for call, token in zip(calls, tokens, strict=True):
-        try:
-            answers.append((yield Decide(draft, call, deps, token)))
-        except Exception as error:  # noqa: BLE001 (it is this command's answer)
-            answers.append(error)
-    return Decision(answers, draft.write())
+    writes: list[Write] = []
+    for decision in decisions:
+        answers += decision.answers
+        writes += decision.writes
+    return Decision(answers, writes, any(decision.failed for decision in decisions))
 
 
 def change(machine: AnyMachine, loaded: Loaded, call: Call, decision: Decision) -> Change[Any, Any]:
@@ -89,7 +130,6 @@ def change(machine: AnyMachine, loaded: Loaded, call: Call, decision: Decision) 
     [answer] = decision.answers
     if isinstance(answer, Exception):
         raise answer
-    assert decision.write is not None
     row = loaded.entity
     before = None if row is None or row.state is None else decode_state(machine, row)
     after = None if answer.deleted else answer.state
@@ -105,383 +145,16 @@ def change(machine: AnyMachine, loaded: Loaded, call: Call, decision: Decision) 
     )
 
 
-class Draft:
-    """An entity while commands for it are decided: first as loaded, then as each leaves it."""
-
-    __slots__ = (
-        "created_at",
-        "entered_version",
-        "id",
-        "loaded",
-        "log",
-        "machine",
-        "made",
-        "purged",
-        "state_text",
-        "state_type",
-        "updated_at",
-        "version",
-    )
-
-    def __init__(self, machine: AnyMachine, id: str, loaded: Loaded) -> None:
-        self.machine = machine
-        self.id = id
-        self.loaded = loaded
-        self.log: list[LogRow] = []
-        self.made: dict[str, tuple[Call, Record[Any]]] = {}
-        self.purged = False
-        row = loaded.entity
-        if row is None:
-            self.version = 0
-            self.state_type: str | None = None
-            self.state_text: str | None = None
-            self.created_at = self.updated_at = ""
-            self.entered_version = 0
-        else:
-            self.version = row.version
-            self.state_type = row.state_type
-            self.state_text = row.state
-            self.created_at = row.created_at
-            self.updated_at = row.updated_at
-            self.entered_version = row.entered_version
-
-    @property
-    def is_live(self) -> bool:
-        """Whether there is an entity, so far."""
-        return self.state_type is not None
-
-    @property
-    def live_version(self) -> int:
-        """The version that callers know: 0 where there is no live entity."""
-        return self.version if self.is_live else 0
-
-    @property
-    def state(self) -> Any:
-        """The state, None where there is no entity; raises DecodeError.
-
-        It is decoded anew each time: what a handler does to it, its caller or its successor
-        never sees.
-        """
-        if self.state_type is None:
-            return None
-        return _decode(self.machine, self.id, self.version, "state", self.state_text)
-
-    def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
-        """Decide one command and take its result over."""
-        if call.key is not None or call.command_type is None:
-            record = self.settled(call, token)
-            if record is not None:
-                return record
-        context = self.context(call, token)
-        try:
-            state = self.machine.step(self.state, call.command, deps, context)
-        except InvalidTransitionError as error:
-            raise self.named(error) from None
-        except Exception as error:
-            self.note(error, call)
-            raise
-        return self.take(call, context, state)
-
-    async def answer_async(self, call: Call, deps: Any, token: str) -> Record[Any]:
-        """Decide as `answer` does, awaiting the handler, in a task of its own.
-
-        Where that was cancelled nothing is taken over, whatever the handler made of it.
-        """
-        from asyncio import CancelledError, current_task
-
-        record = self.settled(call, token)
-        if record is not None:
-            return record
-        context = self.context(call, token)
-        try:
-            state = await self.machine.astep(self.state, call.command, deps, context)
-            if (task := current_task()) is not None and task.cancelling():
-                raise CancelledError
-        except InvalidTransitionError as error:
-            raise self.named(error) from None
-        except Exception as error:
-            self.note(error, call)
-            raise
-        return self.take(call, context, state)
-
-    def settled(self, call: Call, token: str) -> Record[Any] | None:
-        """Return the answer to a call that no handler decides: its key was used, or it purges."""
-        if call.key is not None:
-            earlier = self._made_by_key(call, call.key)
-            if earlier is not None:
-                return earlier
-        return self._purge(call, token) if call.purge else None
-
-    def context(self, call: Call, token: str) -> Context:
-        """Return what the handler is told; raises what forbids the command whatever it says."""
-        now = self.loaded.now
-        if call.expected_version is not None or call.at is not None or self.log:
-            self._expect(call)
-            now = self._now(call)
-        version = 0 if self.state_type is None else self.version
-        return Context(now, token, self.id, version, call.metadata)
-
-    def take(self, call: Call, context: Context, state: Any) -> Record[Any]:
-        """Take over what the handler returned, and return the record of it."""
-        text = None
-        if state is not None:
-            state, text = self._encoded(call, state)
-        elif self.state_type is None:
-            raise DefinitionError(
-                f"the handler of {call.command_type} returned None where there is no "
-                f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
-            )
-        record = self._take(call, context.token, context.now, state, text)
-        if call.key is not None:
-            self.made[call.key] = call, record
-        return record
-
-    def note(self, error: Exception, call: Call) -> None:
-        """Tell on a handler's own exception, which goes on as it is, whose it was."""
-        note = f"{call.command_type} on {entity_name(self.machine.name, self.id)}: nothing written"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
-
-    def named(self, error: InvalidTransitionError) -> InvalidTransitionError:
-        """Return a refusal with this entity's id, unless it is another machine's."""
-        own = error.machine == self.machine.name and error.id is None
-        return error.on(self.id) if own else error
-
-    def _expect(self, call: Call) -> None:
-        """Raise what forbids the command whatever its handler says."""
-        if call.expected_version is not None and call.expected_version != self.live_version:
-            raise VersionConflictError(
-                self.machine.name, self.id, call.expected_version, self.live_version
-            )
-        if call.at is not None:
-            self._expect_time(call.at)
-
-    def _expect_time(self, at: datetime) -> None:
-        """Raise ValidationError unless a time lies between the last transition and now."""
-        entity = entity_name(self.machine.name, self.id)
-        if self.updated_at and at < parse_time(self.updated_at):
-            raise ValidationError(
-                f"at={at.isoformat()} is before the last transition of {entity}, at "
-                f"{self.updated_at}"
-            )
-        if at > self.loaded.now:
-            raise ValidationError(
-                f"at={at.isoformat()} is later than the store's time, "
-                f"{format_time(self.loaded.now)}; it says when something happened to {entity}, "
-                "whose times never fall"
-            )
-
-    def _encoded(self, call: Call, state: Any) -> tuple[Any, str]:
-        try:
-            text, copy = self.machine.state_codec.encode(state)
-        except ValidationError as error:
-            entity = entity_name(self.machine.name, self.id)
-            what = f"{call.command_type} would leave" if call.command_type else "this would leave"
-            raise ValidationError(
-                f"{what} {entity} in a state that cannot be stored: {error}; nothing was written",
-                error.path,
-            ) from error
-        return copy, text
-
-    def record(self) -> Record[Any]:
-        """Return the entity, which must be live, as it is so far."""
-        created_at, updated_at = parse_time(self.created_at), parse_time(self.updated_at)
-        return Record(self.machine.name, self.id, self.version, self.state, created_at, updated_at)
-
-    def write(self) -> Write | None:
-        """Return what makes the answers true; None where nothing changes."""
-        if not self.log and not self.purged:
-            return None
-        row = self.loaded.entity
-        entity = EntityRow(
-            self.machine.name,
-            self.id,
-            self.version,
-            self.state_type,
-            self.state_text,
-            SCHEMA_VERSION,
-            self.created_at,
-            self.updated_at,
-            self.entered_version,
-            "",
-        )
-        if row is None:
-            return Write(0, "", entity, tuple(self.log), self.purged)
-        return Write(row.version, row.digest, entity, tuple(self.log), self.purged)
-
-    def stage(self, call: Call, state: Any, token: str) -> Record[Any]:
-        """Take over a state that no handler decided; the log says that it was staged."""
-        copy, text = self._encoded(call, state)
-        return self._take(call, token, self._now(call), copy, text, kind="staged")
-
-    def _now(self, call: Call) -> datetime:
-        """Return when the call happens; never before the one staged before it."""
-        if call.at is not None:
-            return call.at
-        if self.log:
-            return max(self.loaded.now, parse_time(self.updated_at))
-        return self.loaded.now
-
-    def _made_by_key(self, call: Call, key: str) -> Record[Any] | None:
-        """Return what the key's first command made; raises KeyReusedError for another command."""
-        machine = self.machine
-        if key in self.made:
-            first, record = self.made[key]
-            if first.command_text != call.command_text and first.command != call.command:
-                raise KeyReusedError(
-                    machine.name, self.id, key, record.version, "by another command"
+def _expect_outermost(binding: Binding, id: str) -> None:
+    """Raise DefinitionError in a call that a handler of the same entity makes, in this thread."""
+    frame = sys._getframe(2).f_back  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        if frame.f_code is decide.__code__:
+            names = frame.f_locals
+            if names["binding"] is binding and names["group"].id == id:
+                raise DefinitionError(
+                    f"a handler of {entity_name(binding.machine.name, id)} sent a command to that "
+                    "entity itself; nothing was written: return the state that it leads to, or "
+                    "send the command once the call has returned"
                 )
-            return record
-        applied = self.loaded.applied.get(key)
-        if applied is None:
-            return None
-        row = applied.row
-        if row.kind == "purged":
-            raise KeyReusedError(machine.name, self.id, key, row.version, "and purged since")
-        if row.command_type != call.command_type or (
-            row.command != call.command_text
-            and decode_transition(machine, row).command != call.command
-        ):
-            raise KeyReusedError(machine.name, self.id, key, row.version, "by another command")
-        return record_of(machine, applied)
-
-    def _purge(self, call: Call, token: str) -> Record[Any]:
-        if self.loaded.entity is None:
-            raise NotFoundError(self.machine.name, self.id)
-        self.purged = True
-        if self.is_live:
-            return self._take(call, token, self.loaded.now, None, None)
-        at = parse_time(self.updated_at)
-        return Record(self.machine.name, self.id, self.version, None, at, at, deleted=True)
-
-    def _take(
-        self,
-        call: Call,
-        token: str,
-        now: datetime,
-        state: Any,
-        text: str | None,
-        *,
-        kind: Kind = "command",
-    ) -> Record[Any]:
-        """Become what the command leads to, and return the record of it."""
-        at = format_time(now)
-        from_type = self.state_type
-        is_new = from_type is None
-        shown = state if state is not None or call.purge else self.state
-        to_type = None if state is None else self.machine.state_codec.names[type(state)]
-        self.version += 1
-        if is_new:
-            self.created_at = at
-        if to_type != from_type:
-            self.entered_version = self.version
-        self.updated_at = at
-        self.state_type, self.state_text = to_type, text
-        self.log.append(
-            LogRow(
-                0,
-                self.machine.name,
-                self.id,
-                self.version,
-                kind if to_type else "deletion",
-                from_type,
-                to_type,
-                call.command_type,
-                call.command_text,
-                None,
-                text,
-                SCHEMA_VERSION if call.command_text else None,
-                SCHEMA_VERSION if text else None,
-                call.metadata_text,
-                call.key,
-                token,
-                at,
-                "",
-                "",
-            )
-        )
-        return Record(
-            self.machine.name,
-            self.id,
-            self.version,
-            shown,
-            now if is_new else parse_time(self.created_at),
-            now,
-            state is None,
-        )
-
-
-def record_from(machine: AnyMachine, row: EntityRow) -> Record[Any]:
-    """Return the record of a live entity; raises DecodeError."""
-    return Record(
-        row.machine,
-        row.id,
-        row.version,
-        decode_state(machine, row),
-        parse_time(row.created_at),
-        parse_time(row.updated_at),
-    )
-
-
-def record_of(machine: AnyMachine, applied: Applied) -> Record[Any]:
-    """Return the record that a transition made; raises DecodeError."""
-    row = applied.row
-    text = row.state if row.state is not None else applied.previous_state
-    state = None if text is None else _decode(machine, row.id, row.version, "state", text)
-    return Record(
-        row.machine,
-        row.id,
-        row.version,
-        state,
-        parse_time(applied.created_at),
-        parse_time(row.at),
-        deleted=row.kind == "deletion",
-    )
-
-
-def decode_state(machine: AnyMachine, row: EntityRow) -> Any:
-    """Return the state of an entity's row; raises DecodeError."""
-    return _decode(machine, row.id, row.version, "state", row.state)
-
-
-def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
-    """Return a log row with its command and state decoded; raises DecodeError."""
-
-    def decode(role: str, text: str | None) -> Any:
-        return None if text is None else _decode(machine, row.id, row.version, role, text)
-
-    return Transition(
-        row.seq,
-        row.machine,
-        row.id,
-        row.version,
-        cast("Kind", row.kind),
-        row.from_type,
-        row.to_type,
-        row.command_type,
-        decode("command", row.command),
-        decode("state", row.state),
-        decode_metadata(row.metadata),
-        row.key,
-        row.token,
-        parse_time(row.at),
-        parse_time(row.recorded_at),
-        row.digest,
-    )
-
-
-_UNREADABLE = (
-    "a class or a field was renamed, removed or changed since it was written, or newer code wrote "
-    "it: keep old names with tag= and field(name=), give new fields a default, or use that code"
-)
-
-
-def _decode(machine: AnyMachine, id: str, version: int, role: str, text: str | None) -> Any:
-    codec = machine.state_codec if role == "state" else machine.command_codec
-    try:
-        return codec.decode(text or "")
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise DecodeError(
-            f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
-            f"read by this code: {error}; {_UNREADABLE}"
-        ) from error
+        frame = frame.f_back

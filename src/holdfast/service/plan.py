@@ -30,25 +30,11 @@ from holdfast.service.call import (
     check_time,
     is_count,
 )
-from holdfast.service.decide import (
-    Answer,
-    change,
-    decode_transition,
-    record_from,
-    record_of,
-)
+from holdfast.service.decide import Answer, Binding, Group, change, decide, decide_awaiting
+from holdfast.service.records import decode_transition, record_from, record_of
 from holdfast.service.requests import Begin, Load, Plan, Read
 from holdfast.service.retry import Retry, is_positive
-from holdfast.service.settle import (
-    USUAL,
-    Binding,
-    Group,
-    Terms,
-    awaited,
-    decided,
-    settle,
-    settle_each,
-)
+from holdfast.service.settle import USUAL, Terms, settle, settle_each
 from holdfast.stores.contract import MAX_BATCH, MAX_PAGE, Checkpoint, EntityRow, Key, Store
 
 S = TypeVar("S")
@@ -139,9 +125,9 @@ class Plans(Generic[S, C, D]):
         loaded = yield Load([Key(self.machine.name, id)])
         groups = (Group(id, (call,)),)
         if self.machine.is_async:
-            [decision] = yield from awaited(self.binding, groups, loaded, tokens)
+            [decision] = yield from decide_awaiting(self.binding, groups, loaded, tokens)
         else:
-            [decision] = decided(self.binding, groups, loaded, tokens)
+            [decision] = decide(self.binding, groups, loaded, tokens)
         return change(self.machine, loaded[0], call, decision)
 
     def purge(self, id: str, metadata: Mapping[str, Any] | None) -> Plan[None]:

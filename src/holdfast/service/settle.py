@@ -6,9 +6,7 @@ the store does not know is sent again, the same, until it is known.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from types import GeneratorType
 from typing import Any
 
@@ -16,51 +14,26 @@ from msgspec import Struct
 
 from holdfast.errors import (
     CheckpointConflictError,
-    DefinitionError,
     OutcomeUnknownError,
     RejectedError,
     StoreError,
     VersionConflictError,
-    entity_name,
 )
-from holdfast.machine.definition import Machine
 from holdfast.service.attempts import Attempts
-from holdfast.service.call import Call, renewed
-from holdfast.service.contention import Contention
-from holdfast.service.decide import Answer, Decision, await_decision, decide
-from holdfast.service.lockstep import together
-from holdfast.service.requests import Begin, Commit, Load, Notify, Plan, Random, Sleep
-from holdfast.service.retry import Retry
-from holdfast.stores.contract import (
-    Check,
-    Checkpoint,
-    CommitUncertainError,
-    Key,
-    Loaded,
-    Outcome,
-    Write,
+from holdfast.service.call import renewed
+from holdfast.service.commit import commit, first_conflict
+from holdfast.service.decide import (
+    Answer,
+    Binding,
+    Decision,
+    Group,
+    decide,
+    decide_awaiting,
+    join,
 )
-
-_APPLIED = attrgetter("applied")
-
-
-class Group(Struct, frozen=True):
-    """The calls for one entity, in the order they are to be applied."""
-
-    id: str
-    calls: Sequence[Call]
-
-
-class Binding:
-    """A machine with what its handlers take and how conflicts are answered."""
-
-    def __init__(self, machine: Machine[Any, Any, Any], deps: Any, retry: Retry) -> None:
-        self.machine = machine
-        self.deps = deps
-        self.retry = retry
-        self.contention = Contention()
-        self.deciding: str | None = None
-        """The entity whose handler was last begun, by any thread: a hint where to look closer."""
+from holdfast.service.lockstep import together
+from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
+from holdfast.stores.contract import Checkpoint, Outcome, Write
 
 
 class Begun(Struct, frozen=True):
@@ -82,12 +55,16 @@ class Terms(Struct, frozen=True):
     before_commit: Callable[[list[Answer]], object] | None = None
     """Sees the answers of each attempt that is about to be committed."""
 
-    def allow(self, answers: Sequence[Answer]) -> bool:
-        """Whether answers of which some are errors let the rest be written."""
-        if self.atomic:
+    def let_through(self, decision: Decision) -> bool:
+        """Whether what was decided is to be written, and not held back by an error."""
+        if decision.failed and not self._tolerate(decision.answers):
             return False
+        return bool(decision.writes) or self.checkpoint is not None
+
+    def _tolerate(self, answers: Sequence[Answer]) -> bool:
+        tolerated = RejectedError if self.checkpoint is not None else Exception
         errors = (answer for answer in answers if isinstance(answer, Exception))
-        return self.checkpoint is None or all(isinstance(error, RejectedError) for error in errors)
+        return not self.atomic and all(isinstance(error, tolerated) for error in errors)
 
 
 USUAL = Terms()
@@ -109,14 +86,22 @@ def settle(
     failure = None
     if begun is not None:
         failure = yield from _late(binding, groups, attempts, begun.conflict)
-    breaker = binding.retry.breaker
     while failure is None:
-        if breaker is not None:
-            yield from attempts.ask(breaker)
+        if binding.retry.breaker is not None:
+            yield from attempts.ask(binding.retry.breaker)
         try:
-            answers, conflict = yield from _attempt(binding, groups, tokens, terms, attempts)
+            loaded = yield Load([group.key(binding.machine.name) for group in groups])
+            if binding.machine.is_async:
+                decision = join((yield from decide_awaiting(binding, groups, loaded, tokens)))
+            else:
+                decision = join(decide(binding, groups, loaded, tokens))
+            if decision.failed:
+                yield from _tell_stale(binding, groups, decision.answers, attempts)
+            if not terms.let_through(decision):
+                return decision.answers
+            conflict = yield from _write(binding, decision, terms, attempts)
             if conflict is None:
-                return answers
+                return decision.answers
             failure = yield from _late(binding, groups, attempts, conflict)
         finally:
             attempts.release()
@@ -124,39 +109,22 @@ def settle(
     return [failure] * _count(groups)
 
 
-def _attempt(
-    binding: Binding,
-    groups: Sequence[Group],
-    tokens: Sequence[str],
-    terms: Terms,
-    attempts: Attempts,
-) -> Plan[tuple[list[Answer], VersionConflictError | None]]:
-    """Load, decide and write once; answer with the answers, and the conflict that undid them."""
-    loaded = yield Load([_key(binding, group) for group in groups])
-    decisions = (
-        decided(binding, groups, loaded, tokens)
-        if not binding.machine.is_async
-        else (yield from awaited(binding, groups, loaded, tokens))
-    )
-    answers, writes, failed = _joined(decisions)
-    if failed:
-        yield from _tell_stale(binding, groups, answers, attempts)
-        if not terms.allow(answers):
-            return answers, None
-    checkpoint = terms.checkpoint
-    if not writes and checkpoint is None:
-        return answers, None
+def _write(
+    binding: Binding, decision: Decision, terms: Terms, attempts: Attempts
+) -> Plan[VersionConflictError | None]:
+    """Commit what was decided; return the conflict that kept it from being written."""
     if terms.before_commit is not None:
-        yield Notify(terms.before_commit, answers)
-    whole = len(writes) > 1 or checkpoint is not None
-    asked = Commit(writes, (), whole, checkpoint, attempts.left_seconds)
-    outcomes = yield from commit(binding, asked)
+        yield Notify(terms.before_commit, decision.answers)
+    checkpoint = terms.checkpoint
+    whole = len(decision.writes) > 1 or checkpoint is not None
+    asked = Commit(decision.writes, (), whole, checkpoint, attempts.left_seconds)
+    outcomes = yield from commit(binding.retry, asked)
     if checkpoint is not None:
         _expect_moved(binding, checkpoint, outcomes.pop())
     conflict = first_conflict(asked, outcomes)
     if conflict is None:
         attempts.succeeded()
-    return answers, conflict
+    return conflict
 
 
 def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Answer]]]:
@@ -182,8 +150,8 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
     goes on alone. Takes neither a breaker nor handlers that are awaited.
     """
     started, tokens = yield Begin(_count(groups))
-    keys = [_key(binding, group) for group in groups]
-    decisions = decided(binding, groups, (yield Load(keys)), tokens)
+    loaded = yield Load([group.key(binding.machine.name) for group in groups])
+    decisions = decide(binding, groups, loaded, tokens)
     late = yield from _commit_each(binding, decisions)
     attempts = Attempts(binding.retry, binding.machine.name, "", started)
     settled: list[Any] = []
@@ -198,7 +166,7 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
             settled.append(settle(binding, (group,), begun=begun))
         else:
             settled.append([error] * len(group.calls))
-        if any(isinstance(answer, Exception) for answer in decision.answers):
+        if decision.failed:
             yield from _tell_stale(binding, (group,), decision.answers, attempts)
         start = end
     return settled
@@ -206,12 +174,12 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
 
 def _commit_each(binding: Binding, decisions: Sequence[Decision]) -> Plan[dict[int, Exception]]:
     """Commit what was decided in one; return, by place, what was not written and why."""
-    places = [place for place, decision in enumerate(decisions) if decision.write is not None]
-    writes = [decision.write for decision in decisions if decision.write is not None]
+    places = [place for place, decision in enumerate(decisions) if decision.writes]
+    writes = [write for decision in decisions for write in decision.writes]
     if not writes:
         return {}
     try:
-        outcomes = yield from commit(binding, Commit(writes))
+        outcomes = yield from commit(binding.retry, Commit(writes))
     except OutcomeUnknownError as error:
         return dict.fromkeys(places, error)
     except StoreError as error:
@@ -235,7 +203,7 @@ def _commit_one_by_one(
             failed[place] = errors[1]
             continue
         try:
-            outcomes = yield from commit(binding, Commit((write,)))
+            outcomes = yield from commit(binding.retry, Commit((write,)))
         except StoreError as error:
             errors.append(error)
             failed[place] = error
@@ -290,127 +258,11 @@ def _count(groups: Sequence[Group]) -> int:
     return count
 
 
-def _joined(decisions: Sequence[Decision]) -> tuple[list[Answer], list[Write], bool]:
-    """Return all answers, all writes, and whether an answer is an error."""
-    answers: list[Answer] = []
-    writes: list[Write] = []
-    failed = False
-    for decision in decisions:
-        for answer in decision.answers:
-            answers.append(answer)
-            failed = failed or isinstance(answer, Exception)
-        if decision.write is not None:
-            writes.append(decision.write)
-    return answers, writes, failed
-
-
-def decided(
-    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
-) -> list[Decision]:
-    """Decide the calls of every group on its entity as loaded."""
-    decisions = []
-    start = 0
-    outer = binding.deciding
-    for group, entity in zip(groups, loaded, strict=True):
-        if group.id == outer:
-            _expect_outermost(binding, group.id)
-        end = start + len(group.calls)
-        binding.deciding = group.id
-        decisions.append(
-            decide(binding.machine, binding.deps, entity, group.calls, tokens[start:end])
-        )
-        start = end
-    binding.deciding = outer
-    return decisions
-
-
-def awaited(
-    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
-) -> Plan[list[Decision]]:
-    """Decide as `decided` does, where handlers are awaited."""
-    decisions = []
-    start = 0
-    for group, entity in zip(groups, loaded, strict=True):
-        end = start + len(group.calls)
-        decision = yield from await_decision(
-            binding.machine, binding.deps, entity, group.calls, tokens[start:end]
-        )
-        decisions.append(decision)
-        start = end
-    return decisions
-
-
-def _expect_outermost(binding: Binding, id: str) -> None:
-    """Raise DefinitionError in a call that a handler of the same entity makes, in this thread."""
-    frame = sys._getframe(2).f_back  # pyright: ignore[reportPrivateUsage]
-    while frame is not None:
-        if frame.f_code is decided.__code__:
-            names = frame.f_locals
-            if names["binding"] is binding and names["group"].id == id:
-                raise DefinitionError(
-                    f"a handler of {entity_name(binding.machine.name, id)} sent a command to that "
-                    "entity itself; nothing was written: return the state that it leads to, or "
-                    "send the command once the call has returned"
-                )
-        frame = frame.f_back
-
-
-def commit(binding: Binding, asked: Commit) -> Plan[list[Outcome]]:
-    """Commit; where the store does not know the outcome, send the same again until it does.
-
-    Raises OutcomeUnknownError where it does not come to know within the attempts of the `Retry`.
-    """
-    try:
-        outcomes: list[Outcome] = yield asked
-    except CommitUncertainError as error:
-        outcomes = yield from _commit_again(binding, asked, error)
-    return outcomes
-
-
-def _commit_again(
-    binding: Binding, asked: Commit, uncertain: CommitUncertainError
-) -> Plan[list[Outcome]]:
-    retry = binding.retry
-    for attempt in range(1, retry.attempts + 1):
-        yield Sleep(retry.delay_seconds(attempt, (yield Random())))
-        try:
-            outcomes: list[Outcome] = yield asked
-        except StoreError:
-            continue
-        return outcomes
-    names = ", ".join(entity_name(w.entity.machine, w.entity.id) for w in asked.writes[:3])
-    raise OutcomeUnknownError(
-        f"whether the transition of {names} was stored is not known: {uncertain}; once the "
-        "store is back, send the command again with the same key, or look at the history"
-    ) from uncertain
-
-
-def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConflictError | None:
-    """Return the first conflict of a commit; an entity that was merely held back comes last."""
-    if all(map(_APPLIED, outcomes)):
-        return None
-    writes = [Check(w.entity.machine, w.entity.id, w.expected) for w in commit.writes]
-    late = [
-        VersionConflictError(check.machine, check.id, check.version, outcome.version)
-        for check, outcome in zip([*writes, *commit.checks], outcomes, strict=True)
-        if not outcome.applied
-    ]
-    return min(late, key=lambda conflict: conflict.gap == 0)
-
-
 def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) -> None:
     """Raise where the checkpoint is elsewhere, and was not merely held back with its batch."""
     after = checkpoint.after or 0
     if not outcome.applied and outcome.version != after:
         raise CheckpointConflictError(binding.machine.name, checkpoint.name, after, outcome.version)
-
-
-def _key(binding: Binding, group: Group) -> Key:
-    keys: dict[str, None] = {}
-    for call in group.calls:
-        if call.key is not None:
-            keys[call.key] = None
-    return Key(binding.machine.name, group.id, tuple(keys))
 
 
 def _stale(

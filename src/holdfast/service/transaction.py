@@ -17,11 +17,11 @@ from holdfast.errors import (
 )
 from holdfast.record import Record, Request
 from holdfast.service.call import check_commandless, check_id, check_request
-from holdfast.service.decide import Draft
+from holdfast.service.commit import commit, first_conflict
+from holdfast.service.draft import Draft
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World
 from holdfast.service.runner import run
-from holdfast.service.settle import commit, first_conflict
 from holdfast.stores.contract import MAX_BATCH, Check, Key, Store
 
 if TYPE_CHECKING:
@@ -179,13 +179,13 @@ class Stage:
         """Write what was staged, and check what was only read."""
         self.expect_open()
         self.closed = True
-        found = [(draft, draft.write()) for draft in self.drafts.values()]
-        writes = [write for _, write in found if write is not None]
-        checks = [_check(draft) for draft, write in found if write is None]
+        found = [(draft, draft.writes()) for draft in self.drafts.values()]
+        writes = [write for _, written in found for write in written]
+        checks = [_check(draft) for draft, written in found if not written]
         if not found:
             return []
         asked = Commit(writes, checks=checks, atomic=True)
-        conflict = first_conflict(asked, (yield from commit(plans.binding, asked)))
+        conflict = first_conflict(asked, (yield from commit(plans.binding.retry, asked)))
         if conflict is not None:
             plans.binding.contention.record(conflict.id)
             raise conflict

@@ -1,0 +1,332 @@
+"""An entity while commands for it are decided, one after the other, each on what the last made.
+
+Pure but for what handlers do with their dependencies.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from holdfast.errors import (
+    DefinitionError,
+    InvalidTransitionError,
+    KeyReusedError,
+    NotFoundError,
+    ValidationError,
+    VersionConflictError,
+    entity_name,
+)
+from holdfast.machine.canonical import format_time, parse_time
+from holdfast.record import Context, Kind, Record
+from holdfast.service.call import Call
+from holdfast.service.records import AnyMachine, decode, decode_transition, record_of
+from holdfast.stores.contract import EntityRow, Loaded, LogRow, Write
+
+SCHEMA_VERSION = 1
+"""Goes with every payload, for the migrations that upcasting will do."""
+
+
+class Draft:
+    """An entity while commands for it are decided: first as loaded, then as each leaves it."""
+
+    __slots__ = (
+        "created_at",
+        "entered_version",
+        "id",
+        "loaded",
+        "log",
+        "machine",
+        "made",
+        "purged",
+        "state_text",
+        "state_type",
+        "updated_at",
+        "version",
+    )
+
+    def __init__(self, machine: AnyMachine, id: str, loaded: Loaded) -> None:
+        self.machine = machine
+        self.id = id
+        self.loaded = loaded
+        self.log: list[LogRow] = []
+        self.made: dict[str, tuple[Call, Record[Any]]] = {}
+        self.purged = False
+        row = loaded.entity
+        if row is None:
+            self.version = 0
+            self.state_type: str | None = None
+            self.state_text: str | None = None
+            self.created_at = self.updated_at = ""
+            self.entered_version = 0
+        else:
+            self.version = row.version
+            self.state_type = row.state_type
+            self.state_text = row.state
+            self.created_at = row.created_at
+            self.updated_at = row.updated_at
+            self.entered_version = row.entered_version
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is an entity, so far."""
+        return self.state_type is not None
+
+    @property
+    def live_version(self) -> int:
+        """The version that callers know: 0 where there is no live entity."""
+        return self.version if self.is_live else 0
+
+    @property
+    def state(self) -> Any:
+        """The state, None where there is no entity; raises DecodeError.
+
+        It is decoded anew each time: what a handler does to it, its caller or its successor
+        never sees.
+        """
+        if self.state_type is None:
+            return None
+        return decode(self.machine, self.id, self.version, "state", self.state_text)
+
+    def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
+        """Decide one command and take its result over."""
+        if call.key is not None or call.command_type is None:
+            record = self.settled(call, token)
+            if record is not None:
+                return record
+        context = self.context(call, token)
+        try:
+            state = self.machine.step(self.state, call.command, deps, context)
+        except InvalidTransitionError as error:
+            raise self.named(error) from None
+        except Exception as error:
+            self.note(error, call)
+            raise
+        return self.take(call, context, state)
+
+    async def answer_async(self, call: Call, deps: Any, token: str) -> Record[Any]:
+        """Decide as `answer` does, awaiting the handler, in a task of its own.
+
+        Where that was cancelled nothing is taken over, whatever the handler made of it.
+        """
+        from asyncio import CancelledError, current_task
+
+        record = self.settled(call, token)
+        if record is not None:
+            return record
+        context = self.context(call, token)
+        try:
+            state = await self.machine.astep(self.state, call.command, deps, context)
+            if (task := current_task()) is not None and task.cancelling():
+                raise CancelledError
+        except InvalidTransitionError as error:
+            raise self.named(error) from None
+        except Exception as error:
+            self.note(error, call)
+            raise
+        return self.take(call, context, state)
+
+    def settled(self, call: Call, token: str) -> Record[Any] | None:
+        """Return the answer to a call that no handler decides: its key was used, or it purges."""
+        if call.key is not None:
+            earlier = self._made_by_key(call, call.key)
+            if earlier is not None:
+                return earlier
+        return self._purge(call, token) if call.purge else None
+
+    def context(self, call: Call, token: str) -> Context:
+        """Return what the handler is told; raises what forbids the command whatever it says."""
+        now = self.loaded.now
+        if call.expected_version is not None or call.at is not None or self.log:
+            self._expect(call)
+            now = self._now(call)
+        version = 0 if self.state_type is None else self.version
+        return Context(now, token, self.id, version, call.metadata)
+
+    def take(self, call: Call, context: Context, state: Any) -> Record[Any]:
+        """Take over what the handler returned, and return the record of it."""
+        text = None
+        if state is not None:
+            state, text = self._encoded(call, state)
+        elif self.state_type is None:
+            raise DefinitionError(
+                f"the handler of {call.command_type} returned None where there is no "
+                f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
+            )
+        record = self._take(call, context.token, context.now, state, text)
+        if call.key is not None:
+            self.made[call.key] = call, record
+        return record
+
+    def note(self, error: Exception, call: Call) -> None:
+        """Tell on a handler's own exception, which goes on as it is, whose it was."""
+        note = f"{call.command_type} on {entity_name(self.machine.name, self.id)}: nothing written"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+    def named(self, error: InvalidTransitionError) -> InvalidTransitionError:
+        """Return a refusal with this entity's id, unless it is another machine's."""
+        own = error.machine == self.machine.name and error.id is None
+        return error.on(self.id) if own else error
+
+    def _expect(self, call: Call) -> None:
+        """Raise what forbids the command whatever its handler says."""
+        if call.expected_version is not None and call.expected_version != self.live_version:
+            raise VersionConflictError(
+                self.machine.name, self.id, call.expected_version, self.live_version
+            )
+        if call.at is not None:
+            self._expect_time(call.at)
+
+    def _expect_time(self, at: datetime) -> None:
+        """Raise ValidationError unless a time lies between the last transition and now."""
+        entity = entity_name(self.machine.name, self.id)
+        if self.updated_at and at < parse_time(self.updated_at):
+            raise ValidationError(
+                f"at={at.isoformat()} is before the last transition of {entity}, at "
+                f"{self.updated_at}"
+            )
+        if at > self.loaded.now:
+            raise ValidationError(
+                f"at={at.isoformat()} is later than the store's time, "
+                f"{format_time(self.loaded.now)}; it says when something happened to {entity}, "
+                "whose times never fall"
+            )
+
+    def _encoded(self, call: Call, state: Any) -> tuple[Any, str]:
+        try:
+            text, copy = self.machine.state_codec.encode(state)
+        except ValidationError as error:
+            entity = entity_name(self.machine.name, self.id)
+            what = f"{call.command_type} would leave" if call.command_type else "this would leave"
+            raise ValidationError(
+                f"{what} {entity} in a state that cannot be stored: {error}; nothing was written",
+                error.path,
+            ) from error
+        return copy, text
+
+    def record(self) -> Record[Any]:
+        """Return the entity, which must be live, as it is so far."""
+        created_at, updated_at = parse_time(self.created_at), parse_time(self.updated_at)
+        return Record(self.machine.name, self.id, self.version, self.state, created_at, updated_at)
+
+    def writes(self) -> list[Write]:
+        """Return what makes the answers true: one write, or none where nothing changes."""
+        if not self.log and not self.purged:
+            return []
+        entity = EntityRow(
+            self.machine.name,
+            self.id,
+            self.version,
+            self.state_type,
+            self.state_text,
+            SCHEMA_VERSION,
+            self.created_at,
+            self.updated_at,
+            self.entered_version,
+            "",
+        )
+        row = self.loaded.entity
+        expected, digest = (0, "") if row is None else (row.version, row.digest)
+        return [Write(expected, digest, entity, tuple(self.log), self.purged)]
+
+    def stage(self, call: Call, state: Any, token: str) -> Record[Any]:
+        """Take over a state that no handler decided; the log says that it was staged."""
+        copy, text = self._encoded(call, state)
+        return self._take(call, token, self._now(call), copy, text, kind="staged")
+
+    def _now(self, call: Call) -> datetime:
+        """Return when the call happens; never before the one staged before it."""
+        if call.at is not None:
+            return call.at
+        if self.log:
+            return max(self.loaded.now, parse_time(self.updated_at))
+        return self.loaded.now
+
+    def _made_by_key(self, call: Call, key: str) -> Record[Any] | None:
+        """Return what the key's first command made; raises KeyReusedError for another command."""
+        machine = self.machine
+        if key in self.made:
+            first, record = self.made[key]
+            if first.command_text != call.command_text and first.command != call.command:
+                raise KeyReusedError(
+                    machine.name, self.id, key, record.version, "by another command"
+                )
+            return record
+        applied = self.loaded.applied.get(key)
+        if applied is None:
+            return None
+        row = applied.row
+        if row.kind == "purged":
+            raise KeyReusedError(machine.name, self.id, key, row.version, "and purged since")
+        if row.command_type != call.command_type or (
+            row.command != call.command_text
+            and decode_transition(machine, row).command != call.command
+        ):
+            raise KeyReusedError(machine.name, self.id, key, row.version, "by another command")
+        return record_of(machine, applied)
+
+    def _purge(self, call: Call, token: str) -> Record[Any]:
+        if self.loaded.entity is None:
+            raise NotFoundError(self.machine.name, self.id)
+        self.purged = True
+        if self.is_live:
+            return self._take(call, token, self.loaded.now, None, None)
+        at = parse_time(self.updated_at)
+        return Record(self.machine.name, self.id, self.version, None, at, at, deleted=True)
+
+    def _take(
+        self,
+        call: Call,
+        token: str,
+        now: datetime,
+        state: Any,
+        text: str | None,
+        *,
+        kind: Kind = "command",
+    ) -> Record[Any]:
+        """Become what the command leads to, and return the record of it."""
+        at = format_time(now)
+        from_type = self.state_type
+        is_new = from_type is None
+        shown = state if state is not None or call.purge else self.state
+        to_type = None if state is None else self.machine.state_codec.names[type(state)]
+        self.version += 1
+        if is_new:
+            self.created_at = at
+        if to_type != from_type:
+            self.entered_version = self.version
+        self.updated_at = at
+        self.state_type, self.state_text = to_type, text
+        self.log.append(
+            LogRow(
+                0,
+                self.machine.name,
+                self.id,
+                self.version,
+                kind if to_type else "deletion",
+                from_type,
+                to_type,
+                call.command_type,
+                call.command_text,
+                None,
+                text,
+                SCHEMA_VERSION if call.command_text else None,
+                SCHEMA_VERSION if text else None,
+                call.metadata_text,
+                call.key,
+                token,
+                at,
+                "",
+                "",
+            )
+        )
+        return Record(
+            self.machine.name,
+            self.id,
+            self.version,
+            shown,
+            now if is_new else parse_time(self.created_at),
+            now,
+            state is None,
+        )
