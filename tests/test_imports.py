@@ -19,6 +19,7 @@ LAYERS = [
     {
         "holdfast.stores.contract",
         "holdfast.service.attempts",
+        "holdfast.service.batch",
         "holdfast.service.call",
         "holdfast.service.commit",
         "holdfast.service.contention",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import PLAIN, SHOP, Cli, request, spawn, write_stream
 
+from holdfast import open_store
 from holdfast.cli.stream import MAX_LINE_BYTES
 
 KEYS = ("done_before", "applied", "already_applied", "rejected")
@@ -454,6 +455,25 @@ def test_a_line_whose_handler_fails_is_rejected_on_request(cli: Cli, shop: Path,
     assert states(cli)["o-1"] == "Paid"
     again = cli("run", "shop:orders", name, "--reject-errors")
     assert summary(again) == (11, 0, 0, 4)
+
+
+def test_a_line_is_decided_under_one_token(cli: Cli, shop: Path) -> None:
+    """Though another line of its batch fails: what is sound is not sent a second time."""
+    told = SHOP.replace("def place(state: None, command: Place)", PLACE_AND_TELL)
+    (shop / "shop.py").write_text(told)
+    name = write_stream(shop / "in.ndjson", STOP)
+    assert cli("run", "shop:orders", name, "--reject-errors").code == 1
+    with open_store("sqlite:///shop.db") as store:
+        stored = [row.token for row in store.read_log(limit=9) if row.command_type == "Place"]
+    assert (shop / "tokens").read_text("utf-8").split() == stored
+
+
+PLACE_AND_TELL = """def place(state: None, command: Place, context: holdfast.Context) -> Pending:
+    with open("tokens", "a") as file:
+        print(context.token, file=file)
+    return told(command)
+
+def told(command: Place)"""
 
 
 def test_a_store_that_fails_is_no_error_of_a_line(cli: Cli, shop: Path) -> None:

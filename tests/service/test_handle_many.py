@@ -216,6 +216,18 @@ def test_commands_of_one_entity_in_different_batches_keep_their_order(orders: Or
     assert versions(answers) == list(range(1, 1_502))
 
 
+def test_an_input_that_fails_leaves_what_was_written_before(orders: Orders) -> None:
+    """What was drawn for the batch under way is not applied."""
+
+    def stream() -> Iterator[tuple[str, Place]]:
+        yield from ((f"o-{number:04}", Place(total=1)) for number in range(1_500))
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        orders.handle_many(stream())
+    assert orders.count_by_state() == {"Pending": 1_000}
+
+
 def test_one_entitys_conflict_leaves_the_others_written(store: Store, desk: Desk) -> None:
     """It alone is decided again."""
     counting = CountingStore(store)
@@ -523,6 +535,45 @@ def test_an_error_that_is_no_refusal_holds_the_reader_up(orders: Orders, store: 
     assert {place: type(e) for place, e in caught.value.failures.items()} == {2: OutOfPaperError}
     assert store.checkpoint("reader") == 1
     assert orders.count_by_state() == {"Pending": 1}
+
+
+def test_errors_of_handlers_are_answered_on_request(
+    orders: Orders, desk: Desk, store: Store
+) -> None:
+    """Like refusals: the rest is decided once, and written with the checkpoint."""
+    answers = orders.handle_many(
+        [
+            ("a", Place(total=1)),
+            ("a", Fail(reason="tray")),
+            ("a", Note(text="x")),
+            ("b", Mislead()),
+        ],
+        checkpoint=checkpoint(4),
+        answer_errors=True,
+    )
+    assert versions(answers) == [1, OutOfPaperError, 2, DefinitionError]
+    assert store.checkpoint("reader") == 4
+    assert len(desk.seen) == 3
+
+
+def test_other_errors_are_never_answered_beside_a_checkpoint(orders: Orders, store: Store) -> None:
+    """A conflict may pass, so it keeps all of it back."""
+    with pytest.raises(BatchError) as caught:
+        orders.handle_many(
+            [("a", Place(total=1)), Request("b", Place(total=1), expected_version=3)],
+            checkpoint=checkpoint(2),
+            answer_errors=True,
+        )
+    assert [*caught.value.failures] == [1]
+    assert store.checkpoint("reader") is None
+
+
+def test_answered_errors_go_with_a_checkpoint(orders: Orders) -> None:
+    """All or none knows no tolerance, and where each is for itself there is nothing to tolerate."""
+    everything: list[dict[str, Any]] = [{}, {"atomic": True, "checkpoint": checkpoint(1)}]
+    for options in everything:
+        with pytest.raises(ValidationError, match="answer_errors="):
+            orders.handle_many([("a", Place(total=1))], answer_errors=True, **options)
 
 
 @pytest.mark.parametrize("ids", [["a"], ["a", "b"]])

@@ -23,12 +23,11 @@ from holdfast.cli.text import visible
 from holdfast.errors import (
     BatchError,
     DecodeError,
-    DefinitionError,
-    HoldfastError,
     StoreError,
     ValidationError,
 )
 from holdfast.record import Record, Request
+from holdfast.service.settle import is_of_handler
 from holdfast.stores.contract import Checkpoint, Key
 
 
@@ -173,37 +172,19 @@ class Run:
             self.rejects.write(sorted(broken + refused, key=lambda entry: entry.line))
             applied = self._count_new([a for a in answers if isinstance(a, Record)])
 
-        answers = None
-        while answers is None:
-            try:
-                answers = self.service.handle_many(
-                    [request for _, request in sound],
-                    checkpoint=Checkpoint(self.reader, batch.last, self.done),
-                    before_commit=keep,
-                )
-            except BatchError as error:
-                failures = error.failures
-                broken += self._failed(batch, sound, failures)
-                sound = [one for place, one in enumerate(sound) if place not in failures]
+        try:
+            answers = self.service.handle_many(
+                [request for _, request in sound],
+                checkpoint=Checkpoint(self.reader, batch.last, self.done),
+                answer_errors=self.reject_errors,
+                before_commit=keep,
+            )
+        except BatchError as error:
+            place, cause = min(error.failures.items())
+            raise self._stopped(batch, sound[place][0], cause) from cause
         self.rejects.accept()
         self.applied += applied
         self.already_applied += sum(isinstance(a, Record) for a in answers) - applied
-
-    def _failed(
-        self,
-        batch: Batch,
-        sound: list[tuple[Line, Request[Any]]],
-        failures: dict[int, Exception],
-    ) -> list[Reject]:
-        """Return the entries for lines whose handlers failed; raises Failure to stop the run."""
-        for place, cause in sorted(failures.items()):
-            if not (self.reject_errors and _is_of_handler(cause)):
-                raise self._stopped(batch, sound[place][0], cause) from cause
-        return [
-            reject(self.stream.mark, line, request.id, failures[place])
-            for place, (line, request) in enumerate(sound)
-            if place in failures
-        ]
 
     def _refused(
         self, sound: list[tuple[Line, Request[Any]]], answers: list[Record[Any] | Exception]
@@ -241,7 +222,7 @@ class Run:
         return new
 
     def _stopped(self, batch: Batch, line: Line, cause: Exception) -> Failure:
-        advice = ", or reject such lines with --reject-errors" if _is_of_handler(cause) else ""
+        advice = ", or reject such lines with --reject-errors" if is_of_handler(cause) else ""
         return Failure(
             f"line {line.number:,}: {describe(cause)}; nothing of lines {batch.first:,} "
             f"to {batch.last:,} was applied; {self._standing()}{advice}",
@@ -250,11 +231,6 @@ class Run:
 
     def _standing(self) -> str:
         return f"{self.done:,} of {self.stream.last:,} lines are done, run again to go on"
-
-
-def _is_of_handler(error: Exception) -> bool:
-    """Return whether the user's code raised an error, or broke its own declaration."""
-    return isinstance(error, DefinitionError) or not isinstance(error, HoldfastError)
 
 
 def _code(error: Exception) -> Exit:

@@ -11,7 +11,8 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.async_transaction import AsyncTransaction
-from holdfast.service.call import Call, check_requests
+from holdfast.service.batch import expect_requests
+from holdfast.service.call import Call
 from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
@@ -102,17 +103,19 @@ class AsyncService(Generic[S, C, D]):
         *,
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
+        answer_errors: bool = False,
         before_commit: BeforeCommit | None = None,
     ) -> list[Record[S] | Exception]:
         """Apply many commands with few commits; answers in the order given.
 
-        `before_commit` runs where the handlers do.
+        All requests are drawn before any is applied. `before_commit` runs where the handlers do.
         """
         return await self._run(
             self.plans.handle_many(
-                list(check_requests(requests)),  # drawn here, not in the thread that runs the plan
+                list(expect_requests(requests)),  # drawn here, not where the plan runs
                 atomic=atomic,
                 checkpoint=checkpoint,
+                answer_errors=answer_errors,
                 before_commit=before_commit,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -143,15 +143,6 @@ def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
             f"{checkpoint.position}, not {after!r}"
         )
     return checkpoint
-
-
-def check_requests(requests: object) -> Iterable[Any]:
-    """Return the requests; raises ValidationError for what cannot be gone through."""
-    if not isinstance(requests, Iterable):
-        raise ValidationError(
-            f"handle_many takes (id, command) pairs or Requests, not {requests!r:.80}"
-        )
-    return requests
 
 
 def is_count(number: object) -> bool:

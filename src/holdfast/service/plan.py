@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
 from holdfast.errors import (
@@ -14,19 +14,18 @@ from holdfast.errors import (
     DefinitionError,
     NotFoundError,
     QueryError,
-    RejectedError,
     ValidationError,
 )
 from holdfast.machine.canonical import format_time
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
+from holdfast.service.batch import Batch, batches, draw_whole, expect_requests
 from holdfast.service.call import (
     Call,
     check_checkpoint,
     check_commandless,
     check_id,
     check_request,
-    check_requests,
     check_time,
     is_count,
 )
@@ -83,31 +82,27 @@ class Plans(Generic[S, C, D]):
         self,
         requests: Iterable[tuple[str, C] | Request[C]],
         *,
-        atomic: bool,
-        checkpoint: Checkpoint | None,
-        before_commit: BeforeCommit | None,
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        answer_errors: bool = False,
+        before_commit: BeforeCommit | None = None,
+        within: contextvars.Context | None = None,
     ) -> Plan[list[Record[S] | Exception]]:
-        """Apply many commands."""
-        iterator = iter(check_requests(requests))
-        if checkpoint is not None:
-            check_checkpoint(checkpoint)
-        if atomic or checkpoint is not None:
-            batch = list(islice(iterator, MAX_BATCH + 1))
-            if len(batch) > MAX_BATCH:
-                raise ValidationError(
-                    f"more than {MAX_BATCH:,} commands cannot be one commit; cut them into batches"
-                )
-            return (
-                yield from self._handle_at_once(
-                    batch, atomic=atomic, checkpoint=checkpoint, before_commit=before_commit
-                )
-            )
-        if before_commit is not None:
+        """Return the plan that applies many commands; those of one commit are drawn here."""
+        whole = atomic or checkpoint is not None
+        if before_commit is not None and not whole:
             raise ValidationError("before_commit= goes with atomic or a checkpoint")
-        answers: list[Record[S] | Exception] = []
-        while batch := list(islice(iterator, MAX_BATCH)):
-            answers += yield from self._handle_batch(batch)
-        return answers
+        if answer_errors and (atomic or checkpoint is None):
+            raise ValidationError("answer_errors= goes with a checkpoint, and not with atomic")
+        if checkpoint is not None:
+            checkpoint = check_checkpoint(checkpoint)
+        requests = expect_requests(requests)
+        if not whole:
+            return self._handle_in_batches(batches(self.machine, requests, within))
+        batch = Batch(self.machine, draw_whole(requests), within)
+        tell = None if before_commit is None else _telling(batch, before_commit)
+        terms = Terms(atomic, checkpoint, answer_errors, before_commit=tell)
+        return self._handle_at_once(batch, terms)
 
     def preview(
         self,
@@ -249,69 +244,24 @@ class Plans(Generic[S, C, D]):
         rows = yield Read(lambda store: store.history(name, id, after=after, limit=limit))
         return [decode_transition(self.machine, row) for row in rows]
 
-    def _handle_batch(
-        self, batch: Sequence[tuple[str, C] | Request[C]]
-    ) -> Plan[list[Record[S] | Exception]]:
-        answers, groups, places = self._grouped(batch)
-        settled = yield from settle_each(self.binding, groups)
-        for own, each in zip(places, settled, strict=True):
-            for place, answer in zip(own, each, strict=True):
-                answers[place] = answer
+    def _handle_in_batches(self, cut: Iterable[Batch]) -> Plan[list[Record[S] | Exception]]:
+        answers: list[Answer | None] = []
+        for batch in cut:
+            settled = yield from settle_each(self.binding, batch.groups)
+            batch.take(chain.from_iterable(settled))
+            answers += batch.answers
         return cast("list[Record[S] | Exception]", answers)
 
-    def _handle_at_once(
-        self,
-        batch: Sequence[tuple[str, C] | Request[C]],
-        *,
-        atomic: bool,
-        checkpoint: Checkpoint | None,
-        before_commit: BeforeCommit | None,
-    ) -> Plan[list[Record[S] | Exception]]:
-        answers, groups, places = self._grouped(batch)
-
-        def take(settled: Sequence[Answer]) -> None:
-            for place, answer in zip(chain.from_iterable(places), settled, strict=True):
-                answers[place] = answer
-
-        def tell(settled: Sequence[Answer]) -> object:
-            take(settled)
-            assert before_commit is not None
-            return before_commit(answers.copy())
-
-        if not (atomic and any(isinstance(answer, Exception) for answer in answers)):
-            hook = tell if before_commit is not None else None
-            terms = Terms(atomic=atomic, checkpoint=checkpoint, before_commit=hook)
-            settled = yield from settle(self.binding, groups, terms)
-            take(settled)
-        tolerated = () if atomic else RejectedError
-        failures = {
-            place: answer
-            for place, answer in enumerate(answers)
-            if isinstance(answer, Exception) and not isinstance(answer, tolerated)
-        }
+    def _handle_at_once(self, batch: Batch, terms: Terms) -> Plan[list[Record[S] | Exception]]:
+        if not (terms.atomic and batch.errors):
+            batch.take((yield from settle(self.binding, batch.groups, terms)))
+        failures = {place: e for place, e in batch.errors.items() if not terms.tolerates(e)}
         if failures:
             raise BatchError(
-                f"{len(failures)} of {len(batch)} commands failed; nothing was written", failures
+                f"{len(failures)} of {len(batch.answers)} commands failed; nothing was written",
+                failures,
             )
-        return cast("list[Record[S] | Exception]", answers)
-
-    def _grouped(
-        self, batch: Sequence[tuple[str, C] | Request[C]]
-    ) -> tuple[list[Answer | None], list[Group], list[list[int]]]:
-        """Check requests and group them by entity; return errors by place, groups, their places."""
-        answers: list[Answer | None] = [None] * len(batch)
-        calls: dict[str, list[Call]] = {}
-        places: dict[str, list[int]] = {}
-        for place, item in enumerate(batch):
-            try:
-                call = check_request(self.machine, _request(item))
-            except ValidationError as error:
-                answers[place] = error
-            else:
-                calls.setdefault(call.id, []).append(call)
-                places.setdefault(call.id, []).append(place)
-        groups = [Group(id, own) for id, own in calls.items()]
-        return answers, groups, list(places.values())
+        return cast("list[Record[S] | Exception]", batch.answers)
 
     def _state_names(
         self, state: type[S] | str | Sequence[type[S] | str] | None
@@ -350,16 +300,14 @@ def check_fit(machine: object, store: object) -> None:
         )
 
 
-def _request(entry: Any) -> Request[Any]:
-    """Return the request that an entry of a batch is; raises ValidationError."""
-    if isinstance(entry, Request):
-        return entry
-    try:
-        return Request(*entry)
-    except TypeError as error:
-        raise ValidationError(
-            f"a request is an (id, command) pair or a Request, not {entry!r:.80}"
-        ) from error
+def _telling(batch: Batch, before_commit: BeforeCommit) -> Callable[[list[Answer]], object]:
+    """Return the hook for the answers of a batch, those of refused requests among them."""
+
+    def tell(settled: list[Answer]) -> object:
+        batch.take(settled)
+        return before_commit(batch.answers.copy())
+
+    return tell
 
 
 _PAST = {"deletion": "was deleted", "purged": "is purged"}

@@ -105,26 +105,33 @@ class Service(Generic[S, C, D]):
         *,
         atomic: bool = False,
         checkpoint: Checkpoint | None = None,
+        answer_errors: bool = False,
         before_commit: Callable[[list[Record[S] | Exception]], object] | None = None,
     ) -> list[Record[S] | Exception]:
         """Apply many commands with few commits; answers in the order given.
 
         Commands for one entity are applied in their order. What is refused or fails is answered
         with its error, and keeps nothing else from being written. Large inputs are cut into
-        batches of 1,000.
+        batches of 1,000, each written before the next is drawn: where `requests` is an iterator
+        that raises, those drawn a batch or more before are written, and their answers lost.
 
         With `atomic` all commands are written in one commit or none is. With a `checkpoint` all
         that is not refused is written in one commit together with the reader's new position,
         where it still stands `after` the position that the reader started from: a reader that
         starts from it applies nothing twice, nor do two, of which one meets
-        CheckpointConflictError. An error that is no refusal writes nothing. Both take at most
-        1,000 commands, and raise BatchError, which holds the errors by index. With either,
-        `before_commit` is called with the answers that are about to be committed, again after each
-        conflict; what it raises keeps everything from being written.
+        CheckpointConflictError. An error that is no refusal writes nothing; with `answer_errors`
+        what a handler raises is answered like a refusal. Both take at most 1,000 commands, and
+        raise BatchError, which holds the errors by index. With either, `before_commit` is called
+        with the answers that are about to be committed, again after each conflict; what it raises
+        keeps everything from being written.
         """
         return self._run(
             self.plans.handle_many(
-                requests, atomic=atomic, checkpoint=checkpoint, before_commit=before_commit
+                requests,
+                atomic=atomic,
+                checkpoint=checkpoint,
+                answer_errors=answer_errors,
+                before_commit=before_commit,
             )
         )
 

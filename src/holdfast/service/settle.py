@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from holdfast.errors import (
     CheckpointConflictError,
+    DefinitionError,
+    HoldfastError,
     OutcomeUnknownError,
     RejectedError,
     StoreError,
@@ -51,20 +53,25 @@ class Terms(Struct, frozen=True):
     """Whether an answer that is an error keeps everything from being written."""
     checkpoint: Checkpoint | None = None
     """Moves with what is written; an answer that is an error, and no refusal, keeps both back."""
+    answer_errors: bool = False
+    """Whether, beside refusals, what handlers raise keeps nothing back."""
     timeout_seconds: float | None = None
     before_commit: Callable[[list[Answer]], object] | None = None
     """Sees the answers of each attempt that is about to be committed."""
 
     def let_through(self, decision: Decision) -> bool:
         """Whether what was decided is to be written, and not held back by an error."""
-        if decision.failed and not self._tolerate(decision.answers):
-            return False
+        if decision.failed:
+            errors = (answer for answer in decision.answers if isinstance(answer, Exception))
+            if not all(map(self.tolerates, errors)):
+                return False
         return bool(decision.writes) or self.checkpoint is not None
 
-    def _tolerate(self, answers: Sequence[Answer]) -> bool:
-        tolerated = RejectedError if self.checkpoint is not None else Exception
-        errors = (answer for answer in answers if isinstance(answer, Exception))
-        return not self.atomic and all(isinstance(error, tolerated) for error in errors)
+    def tolerates(self, error: Exception) -> bool:
+        """Whether an answer that is this error keeps nothing else from being written."""
+        if self.atomic or self.checkpoint is None:
+            return not self.atomic
+        return isinstance(error, RejectedError) or (self.answer_errors and is_of_handler(error))
 
 
 USUAL = Terms()
@@ -277,6 +284,11 @@ def _stale(
         and (answer.machine, answer.id) == (binding.machine.name, call.id)
         and answer.expected == call.expected_version
     ]
+
+
+def is_of_handler(error: Exception) -> bool:
+    """Whether a handler raised an error of its own, or broke its declaration."""
+    return isinstance(error, DefinitionError) or not isinstance(error, HoldfastError)
 
 
 def _renewed(binding: Binding, group: Group) -> Group:
