@@ -201,11 +201,12 @@ class CircuitOpenError(HoldfastError):
     """The circuit breaker is open after many conflicts; the command was not tried.
 
     `conflict` is the last one that the breaker saw, on this entity or on another;
-    `retry_in_seconds` tells when it will let a probe through.
+    `retry_in_seconds` tells when it will let a probe through. `id` is None for a transaction,
+    whose entities are not known before it is tried.
     """
 
     def __init__(
-        self, machine: str, id: str, conflict: VersionConflictError, retry_in_seconds: float
+        self, machine: str, id: str | None, conflict: VersionConflictError, retry_in_seconds: float
     ) -> None:
         self.machine = machine
         self.id = id
@@ -215,9 +216,15 @@ class CircuitOpenError(HoldfastError):
 
     def __str__(self) -> str:
         return (
-            f"{entity_name(self.machine, self.id)} was not tried: the circuit breaker is open, "
+            f"{self._what} was not tried: the circuit breaker is open, "
             f"last because {self.conflict}; try again in {self.retry_in_seconds:.3f} s"
         )
+
+    @property
+    def _what(self) -> str:
+        if self.id is None:
+            return f"a transaction of {self.machine}"
+        return entity_name(self.machine, self.id)
 
 
 class TransactionClosedError(HoldfastError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Literal
 
 import pytest
 from tests.async_service.support import (
@@ -13,12 +15,19 @@ from tests.async_service.support import (
     WatchedStore,
     rival_on,
     service_on,
+    total,
+    until,
 )
 
 from holdfast import (
+    AsyncService,
     AsyncTransaction,
     CommandRejectedError,
+    Context,
+    DefinitionError,
+    Machine,
     NotFoundError,
+    Record,
     RetriesExhaustedError,
     Retry,
     TransactionClosedError,
@@ -82,6 +91,120 @@ def test_a_cancelled_block_writes_nothing(
 
     run(scene())
     assert rival_on(store).history("a") == []
+
+
+def test_a_verb_beside_another_is_refused(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """What was staged and what is answered are the same."""
+
+    async def scene() -> None:
+        transaction = service.begin()
+        first, second = await asyncio.gather(
+            transaction.prepare("a", Add(1)),
+            transaction.prepare("a", Add(2)),
+            return_exceptions=True,
+        )
+        assert isinstance(first, Record)
+        assert isinstance(second, DefinitionError)
+        assert (await transaction.prepare("a", Add(4))).state == Open(5)
+        assert [record.version for record in await transaction.commit()] == [1, 2]
+
+    run(scene())
+    assert total(store, "a") == 5
+
+
+@pytest.mark.parametrize("kind", ["plain", "awaited"])
+def test_a_verb_that_is_cancelled_stages_nothing(
+    run: Run, store: WatchedStore, kind: Literal["plain", "awaited"]
+) -> None:
+    """Though its handler may run on, in a thread."""
+    machine, begun, go_on = held_machine(kind)
+    service = AsyncService(machine, store)
+
+    async def scene() -> None:
+        transaction = service.begin()
+        preparing = asyncio.create_task(transaction.prepare("a", Add(7)))
+        await until(begun.is_set)
+        preparing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await preparing
+        go_on.set()
+        assert (await transaction.prepare("b", Add(1))).version == 1
+        assert [record.id for record in await transaction.commit()] == ["b"]
+        assert [record.id for record in await service.find()] == ["b"]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("kind", ["plain", "awaited"])
+def test_a_commit_waits_for_no_verb(
+    run: Run, store: WatchedStore, kind: Literal["plain", "awaited"]
+) -> None:
+    """Beside one it is refused, and may be called again once that is done."""
+    machine, begun, go_on = held_machine(kind)
+    service = AsyncService(machine, store)
+
+    async def scene() -> None:
+        transaction = service.begin()
+        preparing = asyncio.create_task(transaction.prepare("a", Add(7)))
+        await until(begun.is_set)
+        with pytest.raises(DefinitionError, match="one thing at a time"):
+            await transaction.commit()
+        go_on.set()
+        assert [await preparing] == await transaction.commit()
+        assert (await service.get("a")).version == 1
+
+    run(scene())
+
+
+@pytest.mark.parametrize("kind", ["plain", "awaited"])
+def test_a_verb_that_outlives_its_transaction_says_so(
+    run: Run, store: WatchedStore, kind: Literal["plain", "awaited"]
+) -> None:
+    """A block that ends beside it writes nothing."""
+    machine, begun, go_on = held_machine(kind)
+    service = AsyncService(machine, store)
+
+    async def block(tasks: list[asyncio.Task[Record[Open]]]) -> None:
+        async with service.begin() as transaction:
+            await transaction.prepare("b", Add(1))
+            tasks.append(asyncio.create_task(transaction.prepare("a", Add(7))))
+            await until(begun.is_set)
+
+    async def scene() -> None:
+        tasks: list[asyncio.Task[Record[Open]]] = []
+        with pytest.raises(DefinitionError, match="one thing at a time"):
+            await block(tasks)
+        go_on.set()
+        with pytest.raises(TransactionClosedError):
+            await tasks[0]
+        assert len(await service.find()) == 0
+
+    run(scene())
+
+
+def held_machine(
+    kind: Literal["plain", "awaited"],
+) -> tuple[Machine[Open, Add, None], threading.Event, threading.Event]:
+    """Return a machine whose handler of entity a tells when it begins, and waits to go on."""
+    begun, go_on = threading.Event(), threading.Event()
+    machine = Machine("held", state=Open, command=Add)
+
+    def add(state: Open | None, command: Add, context: Context) -> Open:
+        if context.id == "a":
+            begun.set()
+            assert go_on.wait(20)
+        return Open((state or Open()).count + command.by)
+
+    async def add_later(state: Open | None, command: Add, context: Context) -> Open:
+        if context.id == "a":
+            begun.set()
+            await until(go_on.is_set)
+        return Open((state or Open()).count + command.by)
+
+    machine.on(add if kind == "plain" else add_later)
+    return machine, begun, go_on
 
 
 def test_a_conflict_is_told(run: Run, store: WatchedStore, service: AsyncSample) -> None:

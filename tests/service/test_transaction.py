@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast import (
+    CircuitBreaker,
+    CircuitOpenError,
     Command,
     CommandRejectedError,
+    DefinitionError,
     Machine,
     NotFoundError,
     RetriesExhaustedError,
@@ -76,6 +80,7 @@ def book(state: None, command: Deposit) -> Open:
 
 
 Accounts = Service[Open, Deposit | Withdraw | Close, None]
+Work = Transaction[Open, Deposit | Withdraw | Close]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -177,6 +182,77 @@ def test_a_transaction_is_committed_once(accounts: Accounts) -> None:
     assert balances(accounts) == (11, 10)
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda transaction: transaction.prepare("ada", Deposit(amount=1)),
+        lambda transaction: transaction.prepare_only("ada", Open(balance=1)),
+        lambda transaction: transaction.read("ada"),
+        lambda transaction: transaction.commit(),
+    ],
+    ids=["prepare", "prepare_only", "read", "commit"],
+)
+def test_a_transaction_that_is_over_takes_nothing_more(
+    accounts: Accounts, verb: Callable[[Work], object]
+) -> None:
+    transaction = accounts.begin()
+    transaction.abandon()
+
+    with pytest.raises(TransactionClosedError):
+        verb(transaction)
+    assert balances(accounts) == (10, 10)
+
+
+def test_a_handler_cannot_use_the_transaction_that_asks_it(store: Store) -> None:
+    """Its own command would be staged between the state that it saw and the one it returns."""
+    machine = Machine("account", state=Open, command=Deposit, deps=list[Work])
+
+    @machine.on
+    def deposit_twice(state: Open | None, command: Deposit, deps: list[Work]) -> Open:
+        deps[0].prepare("ada", command)
+        return Open(balance=command.amount)
+
+    deps: list[Any] = []
+    accounts = Service(machine, store, deps=deps)
+    with accounts.begin() as transaction:
+        deps.append(transaction)
+        with pytest.raises(DefinitionError, match="one thing at a time"):
+            transaction.prepare("ada", Deposit(amount=1))
+        transaction.prepare_only("ada", Open(balance=3))
+    assert accounts.get("ada").version == 1
+
+
+def test_a_transaction_has_a_limit(accounts: Accounts) -> None:
+    """A thousand entities are one commit; one more is refused, and the rest stays staged."""
+    transaction = accounts.begin()
+    for number in range(1_000):
+        transaction.prepare(f"n-{number}", Deposit(amount=1))
+    with pytest.raises(ValidationError, match="at most 1,000 entities"):
+        transaction.prepare("one-more", Deposit(amount=1))
+    with pytest.raises(ValidationError, match="at most 1,000 entities"):
+        transaction.read("one-more")
+    transaction.prepare("n-0", Deposit(amount=1))
+
+    assert len(transaction.commit()) == 1_001
+    assert accounts.count_by_state() == {"Open": 1_002}
+
+
+def test_a_conflict_counts_for_the_service_that_touched_the_entity(
+    accounts: Accounts, store: Store
+) -> None:
+    books = Service(ledger, store)
+    transaction = accounts.begin()
+    transaction.prepare("ada", Withdraw(amount=4))
+    transaction.join(books).prepare("entry-1", Deposit(amount=4))
+    books.handle("entry-1", Deposit(amount=1))
+
+    with pytest.raises(VersionConflictError, match="'entry-1'"):
+        transaction.commit()
+
+    assert [spot.id for spot in books.contention()] == ["entry-1"]
+    assert accounts.contention() == []
+
+
 def test_a_commit_that_failed_closes_the_transaction(accounts: Accounts) -> None:
     transaction = accounts.begin()
     transaction.prepare("ada", Deposit(amount=1))
@@ -218,6 +294,15 @@ def test_a_staged_state_that_cannot_be_stored_is_refused(accounts: Accounts) -> 
         transaction.prepare_only("ada", Open(balance=much))
 
 
+def test_no_state_cannot_be_staged(accounts: Accounts) -> None:
+    """A deletion has rules, which a command goes by."""
+    nothing: Any = None
+    transaction = accounts.begin()
+    with pytest.raises(ValidationError, match="to delete, prepare a command"):
+        transaction.prepare_only("ada", nothing)
+    assert transaction.commit() == []
+
+
 def test_a_deletion_takes_part(accounts: Accounts) -> None:
     with accounts.begin() as transaction:
         transaction.prepare("ada", Close())
@@ -256,7 +341,7 @@ def test_a_key_is_answered_with_its_first_result(accounts: Accounts) -> None:
 def test_transact_runs_again_on_what_is_true_by_then(accounts: Accounts) -> None:
     runs = 0
 
-    def transfer_all(transaction: Transaction[Open, Deposit | Withdraw | Close]) -> int:
+    def transfer_all(transaction: Work) -> int:
         nonlocal runs
         runs += 1
         amount = transaction.read("ada").state.balance
@@ -275,7 +360,7 @@ def test_transact_gives_up_within_the_limits_of_the_retry(store: Store) -> None:
     accounts = Service(account, store, retry=Retry(attempts=3, initial_seconds=0.001))
     accounts.handle("ada", Deposit(amount=1))
 
-    def always_late(transaction: Transaction[Open, Deposit | Withdraw | Close]) -> None:
+    def always_late(transaction: Work) -> None:
         transaction.prepare("ada", Deposit(amount=1))
         accounts.handle("ada", Deposit(amount=1))
 
@@ -283,6 +368,65 @@ def test_transact_gives_up_within_the_limits_of_the_retry(store: Store) -> None:
         transact(accounts, always_late)
     assert (caught.value.attempts, caught.value.id) == (3, "ada")
     assert accounts.get("ada").version == 4
+
+
+def test_transact_runs_again_for_its_own_conflicts_only(accounts: Accounts, store: Store) -> None:
+    """What it has committed is not written again because of a conflict elsewhere."""
+    runs = 0
+
+    def commit_and_meet_another(transaction: Work) -> None:
+        nonlocal runs
+        runs += 1
+        transaction.prepare("ada", Deposit(amount=1))
+        transaction.commit()
+        accounts.handle("bob", Deposit(amount=1), expected_version=99)
+
+    with pytest.raises(VersionConflictError, match="'bob' is at version 1, not 99"):
+        transact(accounts, commit_and_meet_another)
+    assert runs == 1
+    assert balances(accounts) == (11, 10)
+
+
+def test_transact_raises_a_stale_expectation_at_once(accounts: Accounts) -> None:
+    """The caller decided on what it saw: another run would see the same."""
+    runs = 0
+
+    def expect_another_version(transaction: Work) -> None:
+        nonlocal runs
+        runs += 1
+        transaction.prepare("ada", Deposit(amount=1), expected_version=77)
+
+    with pytest.raises(VersionConflictError) as caught:
+        transact(accounts, expect_another_version)
+    assert type(caught.value) is VersionConflictError
+    assert runs == 1
+
+
+def test_transact_names_itself_where_the_breaker_refuses_it(store: Store) -> None:
+    """No entity is known yet that could be named."""
+    breaker = CircuitBreaker(threshold=1, cooldown_seconds=60)
+    accounts = Service(account, store, retry=Retry(attempts=1, breaker=breaker))
+    breaker.failed(VersionConflictError("account", "bob", 1, 2), time.monotonic())
+
+    with pytest.raises(CircuitOpenError, match="a transaction of account was not tried"):
+        transact(accounts, lambda transaction: transaction.read("ada"))
+
+
+def test_any_error_of_a_handler_arrives_as_it_was_raised(store: Store) -> None:
+    """Also the one that ends iterations."""
+    machine = Machine("account", state=Open, command=Deposit)
+
+    @machine.on
+    def take_next(state: Open | None, command: Deposit) -> Open:
+        return next(iter(()))
+
+    accounts = Service(machine, store)
+    with pytest.raises(StopIteration):
+        accounts.begin().prepare("ada", Deposit(amount=1))
+    with pytest.raises(StopIteration):
+        accounts.preview("ada", Deposit(amount=1))
+    with pytest.raises(StopIteration):
+        transact(accounts, lambda transaction: next(iter(())))
 
 
 @pytest.mark.parametrize("stored", [True, False])

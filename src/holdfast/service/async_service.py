@@ -17,7 +17,7 @@ from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
 from holdfast.service.plan import BeforeCommit, Plans, check_fit
-from holdfast.service.requests import Plan
+from holdfast.service.requests import Plan, unwrap
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld
 from holdfast.service.service import DEFAULT_RETRY
@@ -130,11 +130,8 @@ class AsyncService(Generic[S, C, D]):
         at: datetime | None = None,
     ) -> Change[S, C]:
         """Decide as `handle` would, and write nothing; raises what `handle` would raise."""
-        return await self._run(
-            self.plans.preview(
-                id, command, expected_version=expected_version, metadata=metadata, at=at
-            )
-        )
+        request = Request(id, command, None, metadata, at, expected_version)
+        return unwrap(await self._run(self.plans.preview(request)))
 
     def begin(self) -> AsyncTransaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from holdfast.record import Record, Request
 from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.plan import Plans
+from holdfast.service.requests import unwrap
 from holdfast.service.transaction import Stage
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ C2 = TypeVar("C2")
 
 
 class AsyncTransaction(Generic[S, C]):
-    """Stages commands and commits them once; made by `AsyncService.begin`, for `async with`."""
+    """Stages commands and commits them once; made by `AsyncService.begin`, for `async with`.
+
+    Its verbs are awaited one after the other: one that is called while another one runs raises
+    DefinitionError. Of a verb that is cancelled nothing is staged.
+    """
 
     def __init__(self, plans: Plans[S, C, Any], stage: Stage, world: AsyncWorld) -> None:
         self._plans = plans
@@ -45,7 +50,10 @@ class AsyncTransaction(Generic[S, C]):
         if kind is not None:
             self.abandon()
         elif not self._stage.closed:
-            await self.commit()
+            try:
+                await self.commit()
+            finally:
+                self.abandon()
 
     async def prepare(
         self,
@@ -59,7 +67,7 @@ class AsyncTransaction(Generic[S, C]):
     ) -> Record[S]:
         """Decide a command on the entity as staged so far, and stage it."""
         request = Request(id, command, key, metadata, at, expected_version)
-        return await run_async(self._stage.prepare(self._plans, request), self._world)
+        return unwrap(await run_async(self._stage.prepare(self._plans, request), self._world))
 
     async def prepare_only(
         self, id: str, state: S, *, metadata: Mapping[str, Any] | None = None

@@ -14,7 +14,8 @@ class Attempts(Struct):
 
     retry: Retry
     machine: str
-    id: str
+    id: str | None
+    """The entity; None for several, of which none has met a conflict yet."""
     started: float
     """When the call began, in monotonic seconds."""
     timeout_seconds: float | None = None

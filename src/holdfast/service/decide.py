@@ -125,11 +125,13 @@ def join(decisions: Sequence[Decision]) -> Decision:
     return Decision(answers, writes, any(decision.failed for decision in decisions))
 
 
-def change(machine: AnyMachine, loaded: Loaded, call: Call, decision: Decision) -> Change[Any, Any]:
-    """Return what a decided call would change; raises what refused it."""
+def change(
+    machine: AnyMachine, loaded: Loaded, call: Call, decision: Decision
+) -> Change[Any, Any] | Exception:
+    """Return what a decided call would change, or what refused it."""
     [answer] = decision.answers
     if isinstance(answer, Exception):
-        raise answer
+        return answer
     row = loaded.entity
     before = None if row is None or row.state is None else decode_state(machine, row)
     after = None if answer.deleted else answer.state

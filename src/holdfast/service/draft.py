@@ -5,8 +5,12 @@ Pure but for what handlers do with their dependencies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from holdfast.errors import (
     DefinitionError,
@@ -21,7 +25,7 @@ from holdfast.machine.canonical import format_time, parse_time
 from holdfast.record import Context, Kind, Record
 from holdfast.service.call import Call
 from holdfast.service.records import AnyMachine, decode, decode_transition, record_of
-from holdfast.stores.contract import EntityRow, Loaded, LogRow, Write
+from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
 
 SCHEMA_VERSION = 1
 """Goes with every payload, for the migrations that upcasting will do."""
@@ -66,6 +70,17 @@ class Draft:
             self.created_at = row.created_at
             self.updated_at = row.updated_at
             self.entered_version = row.entered_version
+
+    def copy(self) -> Draft:
+        """Return the entity as it is so far; what is decided on the one, the other never sees."""
+        own = copy(self)
+        own.log = self.log.copy()
+        own.made = self.made.copy()
+        return own
+
+    def learn(self, applied: Mapping[str, Applied]) -> None:
+        """Take note of what further keys made."""
+        self.loaded = replace(self.loaded, applied={**self.loaded.applied, **applied})
 
     @property
     def is_live(self) -> bool:

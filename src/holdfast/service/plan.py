@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime
 from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
@@ -104,21 +103,12 @@ class Plans(Generic[S, C, D]):
         terms = Terms(atomic, checkpoint, answer_errors, before_commit=tell)
         return self._handle_at_once(batch, terms)
 
-    def preview(
-        self,
-        id: str,
-        command: C,
-        *,
-        expected_version: int | None,
-        metadata: Mapping[str, Any] | None,
-        at: datetime | None,
-    ) -> Plan[Change[S, C]]:
-        """Decide one command and write nothing."""
-        request = Request(id, command, None, metadata, at, expected_version)
+    def preview(self, request: Request[C]) -> Plan[Change[S, C] | Exception]:
+        """Decide one command and write nothing; answers with its error."""
         call = check_request(self.machine, request)
         _, tokens = yield Begin(1)
-        loaded = yield Load([Key(self.machine.name, id)])
-        groups = (Group(id, (call,)),)
+        loaded = yield Load([Key(self.machine.name, call.id)])
+        groups = (Group(call.id, (call,)),)
         if self.machine.is_async:
             [decision] = yield from decide_awaiting(self.binding, groups, loaded, tokens)
         else:

@@ -47,6 +47,16 @@ Plan = Generator[Ask, Any, T]
 """A piece of the service's logic: yields what it needs, receives the answers, does no I/O."""
 
 
+def unwrap(answer: T | Exception) -> T:
+    """Return what a plan answered; raise it where it is an error.
+
+    Users' errors leave plans as answers: a generator cannot raise a StopIteration.
+    """
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 class Begin(Ask, frozen=True, gc=False):
     """The time a call begins, and a token for each of its commands."""
 

@@ -11,7 +11,7 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.contention import HotSpot
 from holdfast.service.plan import Plans, check_fit
-from holdfast.service.requests import Plan
+from holdfast.service.requests import Plan, unwrap
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld, run
 from holdfast.service.transaction import Stage, Transaction
@@ -145,11 +145,8 @@ class Service(Generic[S, C, D]):
         at: datetime | None = None,
     ) -> Change[S, C]:
         """Decide as `handle` would, and write nothing; raises what `handle` would raise."""
-        return self._run(
-            self.plans.preview(
-                id, command, expected_version=expected_version, metadata=metadata, at=at
-            )
-        )
+        request = Request(id, command, None, metadata, at, expected_version)
+        return unwrap(self._run(self.plans.preview(request)))
 
     def begin(self) -> Transaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""

@@ -6,21 +6,25 @@ at the version it saw when the commit happens.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from holdfast.errors import (
+    DefinitionError,
     NotFoundError,
     TransactionClosedError,
     ValidationError,
+    VersionConflictError,
 )
 from holdfast.record import Record, Request
 from holdfast.service.call import check_commandless, check_id, check_request
 from holdfast.service.commit import commit, first_conflict
+from holdfast.service.decide import Binding
 from holdfast.service.draft import Draft
 from holdfast.service.plan import Plans
-from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World
+from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World, unwrap
 from holdfast.service.runner import run
 from holdfast.stores.contract import MAX_BATCH, Check, Key, Store
 
@@ -39,7 +43,8 @@ C2 = TypeVar("C2")
 class Transaction(Generic[S, C]):
     """Stages commands and commits them once; made by `Service.begin`.
 
-    As a context manager it commits when the block ends, and abandons all where it raises.
+    As a context manager it commits when the block ends, and abandons all where it raises. A verb
+    that is called while another one runs, in a thread or a handler, raises DefinitionError.
     """
 
     def __init__(self, plans: Plans[S, C, Any], stage: Stage, world: World) -> None:
@@ -61,7 +66,10 @@ class Transaction(Generic[S, C]):
         if kind is not None:
             self.abandon()
         elif not self._stage.closed:
-            self.commit()
+            try:
+                self.commit()
+            finally:
+                self.abandon()
 
     def prepare(
         self,
@@ -79,7 +87,7 @@ class Transaction(Generic[S, C]):
         but conflicts that only the commit can find; what was staged before stays staged.
         """
         request = Request(id, command, key, metadata, at, expected_version)
-        return run(self._stage.prepare(self._plans, request), self._world)
+        return unwrap(run(self._stage.prepare(self._plans, request), self._world))
 
     def prepare_only(
         self, id: str, state: S, *, metadata: Mapping[str, Any] | None = None
@@ -120,19 +128,27 @@ class Transaction(Generic[S, C]):
         self._stage.closed = True
 
 
+class Touched(NamedTuple):
+    """An entity that a transaction has touched, and the service it did so through."""
+
+    draft: Draft
+    binding: Binding
+
+
 class Stage:
-    """What a transaction has touched, for all the services that take part. Its verbs are plans."""
+    """What a transaction has touched, for all the services that take part. Its verbs are plans.
+
+    They exclude each other: each sees what was staged before it, so their order has to be known.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.closed = False
-        self.drafts: dict[tuple[str, str], Draft] = {}
-        self.records: list[Record[Any]] = []
-
-    def expect_open(self) -> None:
-        """Raise TransactionClosedError where the transaction is over."""
-        if self.closed:
-            raise TransactionClosedError("the transaction is over; begin a new one")
+        self.conflict: VersionConflictError | None = None
+        """What its commit met."""
+        self._touched: dict[tuple[str, str], Touched] = {}
+        self._records: list[Record[Any]] = []
+        self._busy = threading.Lock()
 
     def join(self, service: Bound) -> None:
         """Raise ValidationError for a service on another store."""
@@ -142,44 +158,61 @@ class Stage:
                 f"{service.store.url}"
             )
 
-    def prepare(self, plans: Plans[Any, Any, Any], request: Request[Any]) -> Plan[Record[Any]]:
-        """Decide and stage a command."""
-        self.expect_open()
-        call = check_request(plans.machine, request)
-        draft = yield from self._draft(plans, call.id, call.key)
-        _, tokens = yield Begin(1)
-        record: Record[Any] = yield Decide(draft, call, plans.binding.deps, tokens[0])
-        self.records.append(record)
+    def prepare(
+        self, plans: Plans[Any, Any, Any], request: Request[Any]
+    ) -> Plan[Record[Any] | Exception]:
+        """Decide and stage a command; answers with its handler's error."""
+        self._enter()
+        try:
+            call = check_request(plans.machine, request)
+            draft = yield from self._load(plans, call.id, call.key)
+            _, tokens = yield Begin(1)
+            try:
+                record: Record[Any] = yield Decide(draft, call, plans.binding.deps, tokens[0])
+            except Exception as error:  # noqa: BLE001 (a plan could not raise a StopIteration)
+                return error
+            self._adopt(plans, draft, record)
+        finally:
+            self._busy.release()
         return record
 
     def prepare_only(
         self, plans: Plans[Any, Any, Any], id: str, state: Any, metadata: Mapping[str, Any] | None
     ) -> Plan[Record[Any]]:
         """Stage a state."""
-        self.expect_open()
-        plans.machine.expect_state(state)
-        if state is None:
-            raise ValidationError("prepare_only stages a state; to delete, prepare a command", "$")
-        call = check_commandless(id, metadata)
-        draft = yield from self._draft(plans, call.id, None)
-        _, tokens = yield Begin(1)
-        record = draft.stage(call, state, tokens[0])
-        self.records.append(record)
+        self._enter()
+        try:
+            plans.machine.expect_state(state)
+            if state is None:
+                raise ValidationError(
+                    "prepare_only stages a state; to delete, prepare a command", "$"
+                )
+            call = check_commandless(id, metadata)
+            draft = yield from self._load(plans, call.id, None)
+            _, tokens = yield Begin(1)
+            record = draft.stage(call, state, tokens[0])
+            self._adopt(plans, draft, record)
+        finally:
+            self._busy.release()
         return record
 
     def read(self, plans: Plans[Any, Any, Any], id: str) -> Plan[Record[Any]]:
         """Read an entity as staged so far."""
-        self.expect_open()
-        draft = yield from self._draft(plans, check_id(id), None)
+        self._enter()
+        try:
+            draft = yield from self._load(plans, check_id(id), None)
+        finally:
+            self._busy.release()
         if not draft.is_live:
-            raise NotFoundError(plans.machine.name, id)
+            raise NotFoundError(plans.machine.name, draft.id)
         return draft.record()
 
     def commit(self, plans: Plans[Any, Any, Any]) -> Plan[list[Record[Any]]]:
         """Write what was staged, and check what was only read."""
-        self.expect_open()
+        self._enter()
         self.closed = True
-        found = [(draft, draft.writes()) for draft in self.drafts.values()]
+        self._busy.release()
+        found = [(draft, draft.writes()) for draft, _ in self._touched.values()]
         writes = [write for _, written in found for write in written]
         checks = [_check(draft) for draft, written in found if not written]
         if not found:
@@ -187,24 +220,51 @@ class Stage:
         asked = Commit(writes, checks=checks, atomic=True)
         conflict = first_conflict(asked, (yield from commit(plans.binding.retry, asked)))
         if conflict is not None:
-            plans.binding.contention.record(conflict.id)
+            self.conflict = conflict
+            binding = self._touched[conflict.machine, conflict.id].binding
+            binding.contention.record(conflict.id)
             raise conflict
-        return self.records
+        return self._records
 
-    def _draft(self, plans: Plans[Any, Any, Any], id: str, key: str | None) -> Plan[Draft]:
-        """Return the entity as staged so far, loaded where it is touched for the first time."""
+    def _enter(self) -> None:
+        """Begin a verb; raises TransactionClosedError, and DefinitionError beside another."""
+        self._expect_open()
+        if not self._busy.acquire(blocking=False):
+            raise DefinitionError(
+                "a transaction does one thing at a time, for each command sees what was staged "
+                "before it; wait for one before the next, or begin a transaction for each"
+            )
+
+    def _expect_open(self) -> None:
+        """Raise TransactionClosedError where the transaction is over."""
+        if self.closed:
+            raise TransactionClosedError("the transaction is over; begin a new one")
+
+    def _load(self, plans: Plans[Any, Any, Any], id: str, key: str | None) -> Plan[Draft]:
+        """Return a copy of the entity as staged so far, loaded where it is touched first.
+
+        Of a verb that is cancelled nothing stays, though its handler may run on in a thread.
+        """
         name = plans.machine.name
-        draft = self.drafts.get((name, id))
-        if draft is not None and key is None:
-            return draft
-        if draft is None and len(self.drafts) == MAX_BATCH:
+        touched = self._touched.get((name, id))
+        if touched is None and len(self._touched) == MAX_BATCH:
             raise ValidationError(f"a transaction touches at most {MAX_BATCH:,} entities")
-        [loaded] = yield Load([Key(name, id, () if key is None else (key,))])
-        if draft is None:
-            draft = self.drafts[name, id] = Draft(plans.machine, id, loaded)
-        else:
-            draft.loaded.applied.update(loaded.applied)
-        return draft
+        if touched is None or key is not None:
+            [loaded] = yield Load([Key(name, id, () if key is None else (key,))])
+            self._expect_open()
+            if touched is None:
+                touched = Touched(Draft(plans.machine, id, loaded), plans.binding)
+                self._touched[name, id] = touched
+            else:
+                touched.draft.learn(loaded.applied)
+        return touched.draft.copy()
+
+    def _adopt(self, plans: Plans[Any, Any, Any], draft: Draft, record: Record[Any]) -> None:
+        """Take over what a verb has made of its copy."""
+        self._expect_open()
+        name = (draft.machine.name, draft.id)
+        self._touched[name] = Touched(draft, self._touched[name].binding)
+        self._records.append(record)
 
 
 class Bound(Protocol):
