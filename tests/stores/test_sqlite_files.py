@@ -55,10 +55,13 @@ def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_path_that_is_a_folder(tmp_path: Path) -> None:
-    """It cannot be opened as a file."""
-    with open_store(f"sqlite:///{tmp_path}") as store:
-        assert "cannot open" in refusal(store)
+@pytest.mark.parametrize("mode", ["ro", "rw", "rwc"])
+def test_a_path_that_is_a_folder(tmp_path: Path, mode: str) -> None:
+    """It is told to be one; no disk has failed."""
+    with open_store(f"sqlite:///{tmp_path}?mode={mode}") as store:
+        with pytest.raises(StoreError, match="is a folder; name a file in it"):
+            store.count("sample")
+        assert "is a folder; name a file in it" in refusal(store) or mode == "ro"
     assert os.listdir(tmp_path) == []
 
 

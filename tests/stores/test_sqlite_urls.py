@@ -30,16 +30,19 @@ ODD_NAMES = {
     "a:b@c.db": "a:b@c.db",
     "'\"`$x;.db": "'\"`$x;.db",
     ".db": ".db",
+    "we ird%3Fx#%2541.db": "we ird?x#%41.db",
 }
 
 
 @pytest.mark.parametrize(("encoded", "name"), ODD_NAMES.items())
 def test_a_path_is_what_it_says(tmp_path: Path, encoded: str, name: str) -> None:
-    """Whatever characters it has; percent signs encode, as in any URL."""
+    """Whatever characters it has; percent signs encode, as in any URL, also in the store's own."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     with open_store(f"sqlite:///{tmp_path}/{encoded}?synchronous=NORMAL") as store:
         stored(store, write("e", "Open"))
     assert (tmp_path / name).is_file()
+    with open_store(store.url) as same:
+        assert same.count("sample") == {"Open": 1}
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from holdfast.errors import StoreError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from holdfast.stores.contract import Clock, Store
 
 _FORMS = (
@@ -70,9 +72,30 @@ def read_only(url: str) -> str:
 
     path, _, query = url.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True))
-    if not path.startswith("sqlite:///") or path.endswith("/:memory:") or "mode" in given:
+    if file_of(url) is None or "mode" in given:
         return url
     return f"{path}?{query}&mode=ro" if query else f"{path}?mode=ro"
+
+
+def url_of(path: str) -> str:
+    """Return the URL of an SQLite file; `open_store` takes it, whatever the path holds."""
+    import re
+    from urllib.parse import quote
+
+    if path == ":memory:":
+        return "sqlite:///:memory:"
+    encoded = re.sub(r"[^\w./~:-]", lambda found: quote(found[0], errors="surrogateescape"), path)
+    return f"sqlite:///{encoded}"
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file that the URL of a store names; None where it names none."""
+    from pathlib import Path
+
+    path = url.partition("?")[0].removeprefix("sqlite:///")
+    if path == url.partition("?")[0] or _decoded(path) in ("", ":memory:"):
+        return None
+    return Path(_decoded(path))
 
 
 def _decoded(path: str) -> str:

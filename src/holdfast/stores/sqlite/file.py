@@ -49,6 +49,8 @@ class SqliteFile(Struct, frozen=True):
             raise StoreError(
                 f"{self.url} does not exist; check the path, mode={self.mode} makes no file"
             )
+        if os.path.isdir(self.path):
+            raise StoreError(f"{self.url} is a folder; name a file in it")
         try:
             connection = sqlite3.connect(
                 self.path if self.mode == "rwc" else _uri_of(self.path, self.mode, still=still),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.machine.canonical import format_time
+from holdfast.stores import url_of
 from holdfast.stores.contract import (
     Applied,
     Check,
@@ -57,7 +58,7 @@ class SqliteStore(Store):
         clock: Clock,
     ) -> None:
         super().__init__()
-        self.url = f"sqlite:///{path}"
+        self.url = url_of(path)
         self._clock = clock
         file = SqliteFile(
             path if path == ":memory:" else os.path.abspath(path),
