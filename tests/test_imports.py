@@ -26,6 +26,7 @@ LAYERS = [
         "holdfast.service.decide",
         "holdfast.service.draft",
         "holdfast.service.lockstep",
+        "holdfast.service.origin",
         "holdfast.service.plan",
         "holdfast.service.records",
         "holdfast.service.requests",

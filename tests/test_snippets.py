@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -63,17 +64,20 @@ def names_of_file(name: str, text: str) -> dict[str, object]:
 def run_commands(text: str) -> None:
     """Run the commands, and compare what they print where that is shown.
 
-    One that shows an error is one that fails. What completion makes is for a shell of its own.
+    A command that fails shows an error, or its exit code after `echo $?`. What completion makes is
+    for a shell of its own.
     """
-    for command, shown in COMMAND.findall(text):
+    commands, code = COMMAND.findall(text), 0
+    for (command, shown), (following, _) in pairwise([*commands, ("", "")]):
         if MAKE.match(command):
             continue
         is_completion = COMPLETION.search(command)
         called = is_completion[0] if is_completion else command
-        done = subprocess.run(called, check=False, shell=True, capture_output=True, text=True)
-        printed = done.stdout + done.stderr
-        told = f"$ {command}\n{printed}\nexit code {done.returncode}"
-        assert (done.returncode != 0) == bool(ERROR.search(shown)), told
+        shell = ["bash", "-c", f"(exit {code})\n{called}"]
+        done = subprocess.run(shell, check=False, capture_output=True, text=True)
+        code, printed = done.returncode, done.stdout + done.stderr
+        told = f"$ {command}\n{printed}\nexit code {code}"
+        assert (code != 0) == bool(ERROR.search(shown)) or following == "echo $?", told
         assert not shown or same(shown, printed), told
         assert printed or not is_completion, told
 

@@ -276,16 +276,16 @@ def test_an_output_that_is_full_is_told(
             env=environment,
         )  # fmt: skip
     assert done.stderr == "Error: cannot write the output: No space left on device\n"
-    assert done.returncode == 5
+    assert done.returncode == 6
 
 
 CLOSED = {
-    "list shop:orders >&-": (5, "Error: cannot write the output: Bad file descriptor\n"),
-    "--help >&-": (5, "Error: cannot write the output: Bad file descriptor\n"),
+    "list shop:orders >&-": (6, "Error: cannot write the output: Bad file descriptor\n"),
+    "--help >&-": (6, "Error: cannot write the output: Bad file descriptor\n"),
     "run shop:orders - <&-": (2, "Error: cannot read standard input: Bad file descriptor\n"),
     "show shop:orders nobody 2>&-": (3, ""),
     "show shop:orders nobody 2>/dev/full": (3, ""),
-    "run shop:orders in.ndjson >&- 2>&-": (5, ""),
+    "run shop:orders in.ndjson >&- 2>&-": (6, ""),
 }
 
 

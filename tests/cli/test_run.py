@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import tracemalloc
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_a_line_without_a_key_has_that_of_its_place(cli: Cli, shop: Path) -> Non
     lines = ["{", request("o-1", "Place", total=1), request("o-1", "Pay")]
     name = write_stream(shop / "in.ndjson", lines)
     cli("run", "shop:orders", name)
-    mark = rejects(shop)[0]["input"]
+    mark = sha256((shop / name).read_bytes()).hexdigest()[:16]
     keys = [line["key"] for line in cli("history", "shop:orders", "o-1").lines]
     assert keys == [f"{mark}:2", f"{mark}:3"]
     connection = sqlite3.connect("shop.db")
@@ -119,16 +120,77 @@ def test_a_line_without_a_key_has_that_of_its_place(cli: Cli, shop: Path) -> Non
     assert len(cli("history", "shop:orders", "o-1").lines) == 2
 
 
-def test_the_same_file_may_be_run_for_another_machine(cli: Cli, shop: Path) -> None:
-    """What was done for one is not done for the other."""
-    (shop / "shop.py").write_text(
-        SHOP
-        + 'other = Machine("other", state=Pending | Paid, command=Place | Pay | Cancel)\n'
-        + "other.on(place)\nothers = Service(other, orders.store)\n"
-    )
-    name = write_stream(shop / "in.ndjson", [request("o-1", "Place", total=1)])
-    assert summary(cli("run", "shop:orders", name)) == (0, 1, 0, 0)
-    assert summary(cli("run", "shop:others", name)) == (0, 1, 0, 0)
+OTHERS = """
+other = Machine("other", state=Pending | Paid, command=Place | Pay | Cancel)
+other.on(place)
+others = Service(other, orders.store)
+elsewhere = Service(order, open_store(os.environ.get("ELSEWHERE", "sqlite:///elsewhere.db")))
+"""
+
+
+@pytest.mark.parametrize("other", ["shop:others", "shop:elsewhere"])
+def test_the_same_file_may_be_run_for_another_machine_or_store(
+    cli: Cli, shop: Path, other: str
+) -> None:
+    """What was done and rejected for one is neither done nor rejected for the other."""
+    (shop / "shop.py").write_text(SHOP + OTHERS)
+    first = request("o-1", "Place", total=1)
+    name = write_stream(shop / "in.ndjson", [first, request("o-1", "Pay"), "{", first])
+    cli("run", other, write_stream(shop / "first.ndjson", [first]))
+    assert summary(cli("run", "shop:orders", name)) == (0, 2, 0, 2)
+    [file] = shop.glob("in.rejected-*.ndjson")
+    before = file.read_bytes()
+    done = summary(cli("run", other, name))
+    assert done == ((0, 0, 0, 4) if other == "shop:others" else (0, 1, 0, 3))
+    assert file.read_bytes() == before
+    assert len(list(shop.glob("in.rejected-*.ndjson"))) == 2
+    assert summary(cli("run", "shop:orders", name)) == (4, 0, 0, 2)
+    assert summary(cli("run", other, name)) == (4, 0, 0, done[3])
+
+
+@pytest.mark.parametrize("other", ["shop:others", "shop:elsewhere"])
+def test_the_rejected_lines_of_another_run_are_not_taken_over(
+    cli: Cli, shop: Path, other: str
+) -> None:
+    """Even where both are told to use one file."""
+    (shop / "shop.py").write_text(SHOP + OTHERS)
+    name = write_stream(shop / "in.ndjson", ["{", request("o-1", "Place", total=1)])
+    cli("run", "shop:orders", name, "--rejected", "rejects")
+    before = (shop / "rejects").read_bytes()
+    done = cli("run", other, name, "--rejected", "rejects")
+    assert (done.code, done.out) == (2, "")
+    assert "rejects holds something else than the rejected lines of this input for this" in done.err
+    assert (shop / "rejects").read_bytes() == before
+
+
+def test_a_store_is_the_same_however_its_file_is_named(
+    cli: Cli, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a path that is relative or absolute."""
+    (shop / "shop.py").write_text(SHOP + OTHERS)
+    name = write_stream(shop / "in.ndjson", ["{", request("o-1", "Place", total=1)])
+    assert summary(cli("run", "shop:elsewhere", name)) == (0, 1, 0, 1)
+    monkeypatch.setenv("ELSEWHERE", f"sqlite:///{shop}/elsewhere.db")
+    assert summary(cli("run", "shop:elsewhere", name)) == (2, 0, 0, 1)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o440])
+def test_the_rejected_lines_may_be_read_by_those_who_may_read_the_input(
+    cli: Cli, shop: Path, mode: int
+) -> None:
+    """And by nobody else: they repeat it."""
+    name = write_stream(shop / "in.ndjson", ["{", request("o-1", "Place", total=1)])
+    (shop / name).chmod(mode)
+    cli("run", "shop:orders", name)
+    [file] = shop.glob("in.rejected-*.ndjson")
+    assert file.stat().st_mode & 0o777 == mode | 0o600
+
+
+def test_what_came_through_a_pipe_is_for_its_owner(cli: Cli, shop: Path) -> None:
+    """Nobody knows who else might have read it."""
+    cli("run", "shop:orders", "-", stdin="{\n")
+    [file] = shop.glob("stdin.rejected-*.ndjson")
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_lines_with_keys_are_applied_once_in_changed_files_too(cli: Cli, shop: Path) -> None:
@@ -615,7 +677,7 @@ def test_a_store_in_memory_is_refused(cli: Cli, shop: Path, url: str) -> None:
     (shop / "shop.py").write_text(SHOP.replace("sqlite:///shop.db", url))
     done = cli("run", "shop:orders", write_stream(shop / "in.ndjson", [GOOD, "{"]))
     assert (done.code, done.out) == (2, "")
-    assert f"{url} ends with this process, and all that is applied with it" in done.err
+    assert f"{url} is empty, and ends with this process and all that is applied" in done.err
     assert not list(shop.glob("*.rejected-*"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -95,7 +96,11 @@ class Outcome:
             ]
             self.keys = [row.key for row in store.read_log(limit=1_000)]
             self.entities = [(row.id, row.version, row.state) for row in store.entities(limit=9)]
-        self.rejects = (folder / "rejects").read_text("utf-8")
+        self.rejects = [
+            json.loads(line) for line in (folder / "rejects").read_text("utf-8").splitlines()
+        ]
+        marks = {entry.pop("input") for entry in self.rejects}
+        assert len(marks) == 1  # each folder has a store of its own, and so a mark
 
 
 def run_in(folder: Path, **environment: str) -> int:

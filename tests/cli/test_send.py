@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from tests.cli.conftest import PLAIN, Cli, spawn
+from tests.cli.conftest import PLAIN, SHOP, Cli, spawn
 
 from holdfast.cli.fields import fields_of
 
@@ -351,6 +351,57 @@ def test_a_handler_that_awaits_and_fails_is_told_in_a_line(many: Path) -> None:
     assert done.code == 5
     assert done.err.startswith("Error: ConnectionError: no line (at many.py:")
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["--json", "--table"])
+def test_a_command_that_was_applied_is_said_to_be_where_it_cannot_be_shown(
+    cli: Cli, shop: Path, output: str
+) -> None:
+    """The exit code tells it from all that writes nothing."""
+    send = [*PLAIN, "send", "shop:orders", "o-1", "Place", "total=1", output]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(send, cwd=shop, check=False, stdout=full, stderr=-1, text=True)
+    assert done.stderr == (
+        "Error: Place was applied, as version 1; cannot write the output: No space left on device\n"
+    )
+    assert done.returncode == 6
+    assert len(history(cli)) == 1
+
+
+def test_nobody_who_reads_is_no_failure_of_a_command(cli: Cli, shop: Path) -> None:
+    """A pipe that is closed ends it quietly, as it ends others, and the command is applied."""
+    send = [*PLAIN, "send", "shop:orders", "o-1", "Place", "total=1"]
+    process = subprocess.Popen(send, cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, b"")
+    assert len(history(cli)) == 1
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "verb", [["send", "shop:orders", "o-1", "Place", "total=1"], ["list", "shop:orders"],
+             ["show", "shop:orders", "o-1"], ["history", "shop:orders", "o-1"],
+             ["verify", "shop:orders"]],
+)  # fmt: skip
+def test_a_store_in_memory_is_refused(cli: Cli, shop: Path, verb: Sequence[str], url: str) -> None:
+    """What ends with the process is neither applied nor looked at."""
+    (shop / "shop.py").write_text(SHOP.replace("sqlite:///shop.db", url))
+    done = cli(*verb)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"Error: {url} is empty, and ends with this process and all that is applied; use a store "
+        "in a file, like sqlite:///shop.db\n"
+    )
+
+
+def test_a_store_in_memory_will_do_for_a_preview(cli: Cli, shop: Path) -> None:
+    """Nothing is to be kept."""
+    (shop / "shop.py").write_text(SHOP.replace("sqlite:///shop.db", "memory://"))
+    done = cli("send", "shop:orders", "o-1", "Place", "total=1", "--preview")
+    assert (done.code, done.lines[0]["version"]) == (0, 1)
 
 
 def test_two_who_send_at_once_are_both_applied(many: Path) -> None:

@@ -28,6 +28,13 @@ def failing():
 def leaving():
     raise SystemExit(7)
 
+def cancelled():
+    import asyncio
+    raise asyncio.CancelledError
+
+async def awaiting():
+    return orders
+
 def undefined():
     broken = Machine("broken", state=Pending, command=Place)
     return Service(broken, orders.store)
@@ -41,6 +48,8 @@ def more(shop: Path) -> Path:
     path.write_text(path.read_text("utf-8") + MORE, "utf-8")
     (shop / "shop.db").touch()
     (shop / "torn.py").write_text("def half(\n", "utf-8")
+    (shop / "exiting.py").write_text("raise SystemExit(0)\n", "utf-8")
+    (shop / "clicking.py").write_text("import click\nraise click.exceptions.Exit(0)\n", "utf-8")
     (shop / "needing.py").write_text("import surely_not_there\n", "utf-8")
     (shop / "package").mkdir()
     (shop / "package" / "__init__.py").touch()
@@ -90,6 +99,10 @@ NO_MODULE = "there is no module nowhere in "
         ("shop:needy", "takes no arguments: missing a required argument: 'url'"),
         ("shop:failing", "calling shop:failing failed: ValueError: no configuration (at shop.py:"),
         ("shop:leaving", "calling shop:leaving failed: SystemExit: 7 (at shop.py:"),
+        ("shop:cancelled", "calling shop:cancelled failed: CancelledError (at shop.py:"),
+        ("shop:awaiting", "it is a coroutine function, and nothing awaits a TARGET"),
+        ("exiting:x", "importing exiting failed: SystemExit: 0 (at exiting.py:1 in <module>)"),
+        ("clicking:x", "importing clicking failed: Exit: 0 (at clicking.py:2 in <module>)"),
         ("shop:undefined", "broken has no handler; add functions with @broken.on"),
         ("torn:half", "importing torn failed: SyntaxError: '(' was never closed"),
         (

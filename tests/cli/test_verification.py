@@ -129,8 +129,16 @@ def test_an_anchor_that_cannot_be_written_is_said(cli: Cli, filled: None) -> Non
     [
         ("sqlite:///typo.db", 4, "sqlite:///typo.db does not exist"),
         ("memory://", 2, "memory:// is empty"),
+        (
+            "shop.db",
+            2,
+            "'shop.db' is neither a TARGET, like shop:orders, nor a URL, like sqlite:///",
+        ),
+        ("data/our shop.db", 2, "nor a URL, like sqlite:///data/our%20shop.db"),
+        ("", 2, "nor a URL, like sqlite:///shop.db"),
+        ("sqlite:///.", 4, "sqlite:///. is a folder; name a file in it"),
         ("sqlite:///:memory:", 2, "sqlite:///:memory: is empty"),
-        ("sqlight:///shop.db", 4, "'sqlight:///shop.db' names no store"),
+        ("sqlight:///shop.db", 2, "'sqlight:///shop.db' names no store"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_refused(

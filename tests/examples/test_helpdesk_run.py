@@ -151,7 +151,10 @@ class Run:
         return summary
 
     def rejected(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.rejects.read_text("utf-8").splitlines()]
+        """The entries, but for the mark of the run, which is of the folder's own store."""
+        entries = [json.loads(line) for line in self.rejects.read_text("utf-8").splitlines()]
+        assert len({entry.pop("input") for entry in entries}) <= 1
+        return entries
 
     def service(self) -> Service[TicketState, TicketCommand, None]:
         return Service(ticket, open_store(f"sqlite:///{self.folder}/tickets.db"))

@@ -73,11 +73,9 @@ def _errors_told(*, in_full: bool) -> Generator[None]:
         _flush()
     except (click.ClickException, click.exceptions.Exit):
         raise
-    except BrokenPipeError as error:
-        raise click.exceptions.Exit(Exit.PIPE_CLOSED) from error
     except KeyboardInterrupt as error:
         _end(Failure("interrupted", Exit.INTERRUPTED), error, in_full=in_full)
-    except Exception as error:  # noqa: BLE001 (told to the user, with an exit code)
+    except BaseException as error:  # noqa: BLE001 (told to the user, with an exit code)
         failure = output_failure(error) if _is_of_echo(error) else failure_of(error)
         _end(failure, error, in_full=in_full)
 
@@ -85,23 +83,22 @@ def _errors_told(*, in_full: bool) -> Generator[None]:
 def _flush() -> None:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise output_failure(error) from error
 
 
-def _is_of_echo(error: Exception) -> TypeGuard[OSError]:
+def _is_of_echo(error: BaseException) -> TypeGuard[OSError]:
     """Return whether click could not write, as it does for the help of a verb."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return isinstance(error, OSError) and frame.f_code is click.echo.__code__
 
 
 def _end(failure: Failure, error: BaseException, *, in_full: bool) -> NoReturn:
-    with suppress(OSError):  # then the exit code alone tells it
-        if in_full:
-            traceback.print_exception(error)
-        click.echo(f"Error: {visible(failure.message)}", err=True)
+    if failure.code != Exit.PIPE_CLOSED:  # whoever closed it knows
+        with suppress(OSError):  # then the exit code alone tells it
+            if in_full:
+                traceback.print_exception(error)
+            click.echo(f"Error: {visible(failure.message)}", err=True)
     raise click.exceptions.Exit(failure.code) from error
 
 

@@ -26,6 +26,7 @@ class Exit(IntEnum):
     NOT_FOUND = 3
     STORE = 4
     FAILED = 5
+    UNSHOWN = 6
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -37,6 +38,7 @@ MEANINGS = {
     Exit.NOT_FOUND: "There is no such entity.",
     Exit.STORE: "The store could not do it, or holds what this code cannot read.",
     Exit.FAILED: "Stopped: a handler or another part failed, or there was a conflict.",
+    Exit.UNSHOWN: "Done, but the output could not be written.",
     Exit.INTERRUPTED: "Interrupted with Ctrl-C.",
     Exit.PIPE_CLOSED: "Nobody reads the output any more.",
 }
@@ -58,26 +60,31 @@ class Failure(Exception):  # noqa: N818 (what went wrong is in its message)
         self.code = code
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """Return how an error is shown and what the process ends with."""
     if isinstance(error, Failure):
         return error
     for kinds, code in _CODES:
         if isinstance(error, kinds):
-            return Failure(str(error), code)
+            return Failure(text_of(error), code)
     return Failure(describe(error), Exit.FAILED)
 
 
 def output_failure(error: OSError) -> Failure:
     """Return the end of a verb whose output was not taken."""
-    return Failure(f"cannot write the output: {error.strerror or error}", Exit.FAILED)
+    if isinstance(error, BrokenPipeError):
+        return Failure("nobody reads the output any more", Exit.PIPE_CLOSED)
+    return Failure(f"cannot write the output: {error.strerror or error}", Exit.UNSHOWN)
 
 
-def describe(error: BaseException) -> str:
-    """Return an error in one line: ours by its message, others with their type and place."""
-    if isinstance(error, HoldfastError):
-        return str(error)
-    text = str(error).strip()
+def describe(error: BaseException, *, placed: bool = False) -> str:
+    """Return an error in one line: others by type, text and place, ours by its text alone.
+
+    With `placed` ours is told as others are.
+    """
+    text = text_of(error)
+    if isinstance(error, HoldfastError) and not placed:
+        return text
     name = type(error).__name__ + (f": {text}" if text else "")
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) or not frames:
@@ -85,6 +92,14 @@ def describe(error: BaseException) -> str:
     here = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
     frame = (here or frames)[-1]
     return f"{name} (at {_short(frame.filename)}:{frame.lineno} in {frame.name})"
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, whatever its class does when it is asked for it."""
+    try:
+        return str(error).strip()
+    except Exception as fault:  # noqa: BLE001 (the error itself is what is to be told)
+        return f"(its text cannot be told: {type(fault).__name__})"
 
 
 def _short(filename: str) -> str:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from holdfast.cli.exits import Exit, Failure
-from holdfast.cli.output import write, write_facts
+from holdfast.cli.output import after, write, write_facts
 
 FILES = {
     "__init__.py": "what the command line finds",
@@ -46,9 +46,10 @@ def new(*, name: str) -> None:
     """
     _expect_usable(name)
     _write(Path(name), _render(name))
-    write(f"{name}/ is written:")
-    write_facts({f"  {file}": purpose for file, purpose in FILES.items()})
-    write(_NEXT.substitute(name=name), end="")
+    with after(f"{name}/ is written"):
+        write(f"{name}/ is written:")
+        write_facts({f"  {file}": purpose for file, purpose in FILES.items()})
+        write(_NEXT.substitute(name=name), end="")
 
 
 _NEXT = Template("""

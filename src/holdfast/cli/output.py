@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
-from holdfast.cli.exits import output_failure
+from holdfast.cli.exits import Failure, output_failure
 from holdfast.cli.text import visible, visible_json
 
 if TYPE_CHECKING:
@@ -49,10 +50,17 @@ def write(text: str = "", *, end: str = "\n") -> None:
     """Write text to the standard output; raises Failure where that does not take it."""
     try:
         click.echo(text + end, nl=False)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise output_failure(error) from error
+
+
+@contextmanager
+def after(done: str) -> Generator[None]:
+    """Have an output that cannot be written tell what was done all the same."""
+    try:
+        yield
+    except Failure as failure:
+        raise Failure(f"{done}; {failure.message}", failure.code) from failure
 
 
 def write_lines(objects: Iterable[Mapping[str, Any]]) -> None:

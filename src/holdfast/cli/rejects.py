@@ -1,6 +1,7 @@
 """Keeps the rejected lines of a run, each with its reason, in a file that a killed run resumes.
 
-An entry is on the disk before the commit that passes its line. So of the entries in the file,
+A run is told from others by its input, its machine and its store: no two share entries. An entry
+is on the disk before the commit that passes its line. So of the entries in the file,
 those up to the checkpoint are all there and count; those beyond it are of a batch that was not
 committed, and opening the file drops them.
 """
@@ -12,14 +13,15 @@ import stat
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from holdfast.cli.exits import Exit, Failure
+from holdfast.cli.exits import Exit, Failure, text_of
 from holdfast.cli.files import sync_folder
-from holdfast.cli.stream import MAX_LINE_BYTES, Line
+from holdfast.cli.stream import MARK_DIGITS, MAX_LINE_BYTES, Line, Stream
 from holdfast.cli.text import visible_json
 
 MAX_REASON_CHARACTERS = 2_000
@@ -31,7 +33,7 @@ class Reject(msgspec.Struct, frozen=True):
     """An entry: a line that was not applied, and why."""
 
     input: str
-    """The fingerprint of the file, shortened."""
+    """Stands for the content of the file, the machine and the store together."""
     line: int
     id: str | None
     error: str
@@ -43,6 +45,12 @@ class Reject(msgspec.Struct, frozen=True):
     """Whether `text` is only its beginning."""
 
 
+def mark_of(stream: Stream, machine: str, place: str) -> str:
+    """Return what tells a run from those of other inputs, for other machines, in other stores."""
+    whole = [stream.fingerprint, machine, place.encode(errors="backslashreplace").decode()]
+    return sha256(msgspec.json.encode(whole)).hexdigest()[:MARK_DIGITS]
+
+
 def reject(mark: str, line: Line, id: str | None, error: Exception) -> Reject:
     """Return the entry for a line that an error refused."""
     cut = line.size > MAX_LINE_BYTES
@@ -52,14 +60,14 @@ def reject(mark: str, line: Line, id: str | None, error: Exception) -> Reject:
         line.number,
         id,
         type(error).__name__,
-        str(error).encode(errors="backslashreplace").decode()[:MAX_REASON_CHARACTERS],
+        text_of(error).encode(errors="backslashreplace").decode()[:MAX_REASON_CHARACTERS],
         text.decode(errors="backslashreplace"),
         cut,
     )
 
 
 class Rejects:
-    """The rejected lines of one input, by their file. `counts` has them by error."""
+    """The rejected lines of one run, by their file. `counts` has them by error."""
 
     def __init__(self, file: IO[bytes], path: Path, mark: str) -> None:
         self.path = path
@@ -143,19 +151,20 @@ class Rejects:
 
     def _foreign(self) -> Failure:
         return Failure(
-            f"{self.path} holds something else than the rejected lines of this input; move it "
-            "away, or name another file with --rejected",
+            f"{self.path} holds something else than the rejected lines of this input for this "
+            "machine and store; move it away, or name another file with --rejected",
             Exit.USAGE,
         )
 
 
 @contextmanager
-def open_rejects(path: Path, mark: str, *, keep_empty: bool) -> Generator[Rejects]:
-    """Yield the file of an input's rejected lines, made if need be and locked against other runs.
+def open_rejects(path: Path, mark: str, *, mode: int, keep_empty: bool) -> Generator[Rejects]:
+    """Yield the file of a run's rejected lines, made if need be and locked against other runs.
 
-    Without `keep_empty` a file without entries goes away afterwards. Raises Failure.
+    A file that is made gets the mode. Without `keep_empty` one without entries goes away
+    afterwards. Raises Failure.
     """
-    file = _open_locked(path)
+    file = _open_locked(path, mode)
     rejects = Rejects(file, path, mark)
     try:
         yield rejects
@@ -167,17 +176,17 @@ def open_rejects(path: Path, mark: str, *, keep_empty: bool) -> Generator[Reject
 
 
 def default_path(input_path: str, mark: str) -> Path:
-    """Return where the rejected lines of an input go by default: beside it, with its mark."""
+    """Return where the rejected lines of a run go by default: beside its input, with its mark."""
     path = Path(input_path)
     if not path.is_file():  # a pipe
         path = Path("stdin.ndjson")
     return path.with_name(f"{path.stem}.rejected-{mark[:8]}.ndjson")
 
 
-def _open_locked(path: Path) -> IO[bytes]:
+def _open_locked(path: Path, mode: int) -> IO[bytes]:
     try:
         while True:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, mode), "r+b")
             _lock(file, path)
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 sync_folder(path)

@@ -13,21 +13,17 @@ from typing import Any
 
 import click
 
-from holdfast.cli.exits import Exit, Failure, describe
-from holdfast.cli.output import EPILOG, format_option, in_json, write_facts, write_lines
+from holdfast.cli.calls import code_of, tell
+from holdfast.cli.exits import Exit, Failure
+from holdfast.cli.output import EPILOG, after, format_option, in_json, write_facts, write_lines
 from holdfast.cli.progress import show_progress
-from holdfast.cli.rejects import Reject, Rejects, default_path, open_rejects, reject
+from holdfast.cli.rejects import Reject, Rejects, default_path, mark_of, open_rejects, reject
 from holdfast.cli.stream import Batch, Line, Stream, open_stream, read_entry, request_of
-from holdfast.cli.target import SyncService, is_in_memory, open_sync_service
+from holdfast.cli.target import SyncService, open_sync_service, place_of
 from holdfast.cli.text import visible
-from holdfast.errors import (
-    BatchError,
-    DecodeError,
-    StoreError,
-    ValidationError,
-)
+from holdfast.errors import BatchError, ValidationError
 from holdfast.record import Record, Request
-from holdfast.service.settle import is_of_handler
+from holdfast.service.origin import is_of_handler
 from holdfast.stores.contract import Checkpoint, Key
 
 
@@ -47,7 +43,7 @@ from holdfast.stores.contract import Checkpoint, Key
 @click.option(
     "--rejected",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where rejected lines go.  [default: a file beside FILE, named by its content]",
+    help="Where rejected lines go.  [default: a file beside FILE, of this run alone]",
 )
 @click.option(
     "--reject-errors",
@@ -93,23 +89,19 @@ def run(
     those whose key was used before, and "rejected" all that are in the file of rejected lines.
 
     Exit codes: 0 every line is applied, 1 some were rejected, 2 not begun, 4 the store failed,
-    5 stopped by another error, 130 interrupted.
+    5 stopped by another error, 6 done but the output could not be written, 130 interrupted.
     """
-    with open_sync_service(target, existing=False) as service, open_stream(path) as stream:
-        if is_in_memory(service.store):
-            raise Failure(
-                f"{service.store.url} ends with this process, and all that is applied with it; "
-                "give the service a store in a file, like sqlite:///shop.db",
-                Exit.USAGE,
-            )
-        where = rejected or default_path(path, stream.mark)
-        with open_rejects(where, stream.mark, keep_empty=rejected is not None) as rejects:
+    with open_sync_service(target) as service, open_stream(path) as stream:
+        mark = mark_of(stream, service.machine.name, place_of(service.store))
+        where, keep_empty = rejected or default_path(path, mark), rejected is not None
+        with open_rejects(where, mark, mode=stream.mode, keep_empty=keep_empty) as rejects:
             job = Run(service, stream, rejects, reject_errors=reject_errors)
             job.apply_all(batch)
-        if in_json(as_json):
-            write_lines([_summary(job)])
-        else:
-            write_facts(_facts(job))
+        with after(f"the run is done, {job.applied:,} lines were applied in it"):
+            if in_json(as_json):
+                write_lines([_summary(job)])
+            else:
+                write_facts(_facts(job))
     if rejects.counts:
         click.get_current_context().exit(Exit.FOUND)
 
@@ -148,8 +140,10 @@ class Run:
             raise
         except KeyboardInterrupt as error:
             raise Failure(f"interrupted; {self._standing()}", Exit.INTERRUPTED) from error
-        except Exception as error:
-            raise Failure(f"{describe(error)}; {self._standing()}", _code(error)) from error
+        except BaseException as error:
+            told = tell(self.service.machine, error)
+            code = code_of(self.service.machine, error)
+            raise Failure(f"{told}; {self._standing()}", code) from error
         self.seconds = time.monotonic() - self.began
 
     def _apply_rest(self, size: int) -> None:
@@ -183,6 +177,7 @@ class Run:
             place, cause = min(error.failures.items())
             raise self._stopped(batch, sound[place][0], cause) from cause
         self.rejects.accept()
+        _let_go(answers)
         self.applied += applied
         self.already_applied += sum(isinstance(a, Record) for a in answers) - applied
 
@@ -192,9 +187,7 @@ class Run:
         refused = []
         for (line, request), answer in zip(sound, answers, strict=True):
             if isinstance(answer, Exception):
-                refused.append(reject(self.stream.mark, line, request.id, answer))
-                # Through its frames the error holds the batch, and itself: nobody frees that soon.
-                answer.__traceback__ = answer.__context__ = None
+                refused.append(reject(self.rejects.mark, line, request.id, answer))
         return refused
 
     def _parse(self, line: Line) -> Request[Any] | Reject:
@@ -204,7 +197,7 @@ class Run:
             id = entry.id
             return request_of(self.service.machine, entry, f"{self.stream.mark}:{line.number}")
         except ValidationError as error:
-            return reject(self.stream.mark, line, id, error)
+            return reject(self.rejects.mark, line, id, error)
 
     def _count_new(self, records: list[Record[Any]]) -> int:
         """Return how many records are above the versions stored: the rest are answers to keys."""
@@ -222,19 +215,24 @@ class Run:
         return new
 
     def _stopped(self, batch: Batch, line: Line, cause: Exception) -> Failure:
-        advice = ", or reject such lines with --reject-errors" if is_of_handler(cause) else ""
+        machine = self.service.machine
+        advice = ", or reject such lines with --reject-errors"
         return Failure(
-            f"line {line.number:,}: {describe(cause)}; nothing of lines {batch.first:,} "
-            f"to {batch.last:,} was applied; {self._standing()}{advice}",
-            _code(cause),
+            f"line {line.number:,}: {tell(machine, cause)}; nothing of lines {batch.first:,} "
+            f"to {batch.last:,} was applied; {self._standing()}"
+            f"{advice if is_of_handler(machine, cause) else ''}",
+            code_of(machine, cause),
         )
 
     def _standing(self) -> str:
         return f"{self.done:,} of {self.stream.last:,} lines are done, run again to go on"
 
 
-def _code(error: Exception) -> Exit:
-    return Exit.STORE if isinstance(error, StoreError | DecodeError) else Exit.FAILED
+def _let_go(answers: list[Record[Any] | Exception]) -> None:
+    """Free the batch, which an error holds through its frames, and itself; else nobody does so."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            answer.__traceback__ = answer.__context__ = None
 
 
 def _summary(job: Run) -> dict[str, Any]:

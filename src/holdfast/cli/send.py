@@ -11,10 +11,12 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
+from holdfast.cli.calls import failure_of_call
 from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.fields import commands_of, fields_of, read_command, read_json, read_pairs
 from holdfast.cli.output import (
     EPILOG,
+    after,
     format_option,
     in_json,
     raw,
@@ -26,7 +28,6 @@ from holdfast.cli.output import (
 )
 from holdfast.cli.target import AnyMachine, AnyService, find_machine, open_service
 from holdfast.cli.text import visible_json
-from holdfast.errors import RejectedError
 from holdfast.machine.canonical import format_time
 from holdfast.machine.codec import Codec, tag_of
 from holdfast.machine.model import TAG_FIELD
@@ -122,13 +123,14 @@ def send(
     Where there is no store yet, one is made; --preview expects it.
 
     Exit codes: 0 applied, or previewed; 1 the command was refused; 2 not begun: no such command,
-    a field that is wrong or missing; 4 the store failed; 5 a conflict, or the handler failed.
-    A command that is refused, meets a conflict or fails writes nothing.
+    a field that is wrong or missing; 4 the store failed; 5 a conflict, or the handler failed;
+    6 applied, or previewed, and the output could not be written. A command that is refused, meets
+    a conflict or fails writes nothing.
     """
     if preview and key is not None:
         raise click.UsageError("--preview writes nothing, so it takes no --key")
     metadata = _metadata(by, notes)
-    with open_service(target, existing=preview) as service:
+    with open_service(target, existing=preview, in_memory=preview) as service:
         given = read_command(service.machine, command, fields)
         check_request(service.machine, Request(id, given, key, metadata))
         if preview:
@@ -140,7 +142,8 @@ def send(
             record = _call(
                 service, "handle", id, given, expected_version=expected, metadata=metadata, key=key
             )
-            _show_record(service.machine, record, as_json=in_json(as_json))
+            with after(f"{tag_of(type(given))} was applied, as version {record.version:,}"):
+                _show_record(service.machine, record, as_json=in_json(as_json))
 
 
 def _metadata(by: str | None, notes: Sequence[str]) -> dict[str, Any] | None:
@@ -154,14 +157,16 @@ def _metadata(by: str | None, notes: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _call(service: AnyService, verb: str, id: str, command: Any, **options: Any) -> Any:
-    """Call the service, one that awaits in a loop of its own; a refusal is told as such."""
+    """Call the service, one that awaits in a loop of its own; raises Failure for all it raises."""
     function: Callable[..., Any] = getattr(service, verb)
     try:
         if isinstance(service, AsyncService):
             return asyncio.run(_await(service, function(id, command, **options)))
         return function(id, command, **options)
-    except RejectedError as error:
-        raise Failure(str(error), Exit.FOUND) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise failure_of_call(service.machine, error) from error
 
 
 async def _await(service: AsyncService[Any, Any, Any], call: Awaitable[T]) -> T:

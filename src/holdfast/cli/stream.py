@@ -68,7 +68,10 @@ class Stream:
     def __init__(self, file: IO[bytes], name: str) -> None:
         self.name = name
         self._file = file
-        self._size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        self.mode = stat.S_IMODE(status.st_mode) & 0o666 | 0o600
+        """The rights to read and write it, for what repeats its lines."""
+        self._size = status.st_size
         self.last = 0
         self.commands = 0
         with show_progress(f"Reading {name}", "lines") as tell:
@@ -80,7 +83,7 @@ class Stream:
 
     @property
     def mark(self) -> str:
-        """The fingerprint, shortened, for keys and names."""
+        """The fingerprint, shortened, for keys."""
         return self.fingerprint[:MARK_DIGITS]
 
     def batches(self, *, after: int, size: int) -> Iterator[Batch]:

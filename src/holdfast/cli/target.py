@@ -8,65 +8,71 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from holdfast.cli.exits import Exit, Failure, describe, failure_of
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, StoreError
 from holdfast.machine.definition import Machine
 from holdfast.service.async_service import AsyncService
 from holdfast.service.service import Service
-from holdfast.stores import open_store, read_only
+from holdfast.stores import file_of, open_store, read_only, url_of
 from holdfast.stores.contract import Store
 
 SyncService = Service[Any, Any, Any]
 AnyService = SyncService | AsyncService[Any, Any, Any]
 AnyMachine = Machine[Any, Any, Any]
-T = TypeVar("T", bound=AnyService)
 
 
 @contextmanager
-def open_service(target: str, *, existing: bool = True) -> Generator[AnyService]:
+def open_service(
+    target: str, *, existing: bool = True, in_memory: bool = False
+) -> Generator[AnyService]:
     """Yield the service that a target names, and close its store afterwards.
 
     With `existing` a store whose file does not exist is an error, so that a look from the wrong
-    folder makes no empty one.
+    folder makes no empty one. Without `in_memory` so is a store that ends with this process.
     """
-    with _opened(_find(target, Service, AsyncService), existing=existing) as service:
-        yield service
-
-
-@contextmanager
-def open_sync_service(target: str, *, existing: bool = True) -> Generator[SyncService]:
-    """Yield the service that a target names, as `open_service` does, if it is a Service."""
-    with _opened(_find(target, Service), existing=existing) as service:
-        yield service
-
-
-@contextmanager
-def _opened(service: T, *, existing: bool) -> Generator[T]:
+    service: AnyService = _find(target, Service, AsyncService)
     with service.store as store:
-        if existing:
-            _expect_file(store)
+        _expect_usable(store, existing=existing, in_memory=in_memory)
+        yield service
+
+
+@contextmanager
+def open_sync_service(target: str) -> Generator[SyncService]:
+    """Yield the service that a target names, if it is a Service; its file need not exist."""
+    service: SyncService = _find(target, Service)
+    with service.store as store:
+        _expect_usable(store, existing=False)
         yield service
 
 
 @contextmanager
 def open_target_store(target: str) -> Generator[Store]:
     """Yield the store that a URL names, to be read, or that of the service that a target names."""
-    if "://" not in target:
-        with open_service(target) as service:
-            yield service.store
-        return
-    with open_store(read_only(target)) as store:
-        if is_in_memory(store):
-            raise Failure(f"{store.url} is empty: it lives in the process that uses it", Exit.USAGE)
-        _expect_file(store)
+    if ":" not in target:
+        advice = url_of(target) if target else "sqlite:///shop.db"
+        raise Failure(
+            f"{target!r} is neither a TARGET, like shop:orders, nor a URL, like {advice}",
+            Exit.USAGE,
+        )
+    is_url = "://" in target
+    with _open(target) if is_url else _find(target, Service, AsyncService).store as store:
+        _expect_usable(store)
         yield store
 
 
-def is_in_memory(store: Store) -> bool:
-    """Return whether a store ends with its process."""
-    return store.url in ("memory://", "sqlite:///:memory:")
+def _open(url: str) -> Store:
+    try:
+        return open_store(read_only(url))
+    except StoreError as error:  # nothing is opened yet: it is the URL that is wrong
+        raise Failure(str(error), Exit.USAGE) from error
+
+
+def place_of(store: Store) -> str:
+    """Return what tells a store from others: of a file the path, however it was named."""
+    file = file_of(store.url)
+    return store.url if file is None else str(file.resolve())
 
 
 def find_machine(target: str) -> AnyMachine:
@@ -114,11 +120,15 @@ def _import(target: str, name: str) -> Any:
                 target, f"there is no module {error.name} in {folder}, nor an installed one"
             ) from error
         raise _failed(f"importing {name} failed", error) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _failed(f"importing {name} failed", error) from error
 
 
 def _call(target: str, function: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        raise _unusable(target, "it is a coroutine function, and nothing awaits a TARGET")
     try:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
@@ -127,7 +137,9 @@ def _call(target: str, function: Any) -> Any:
         ) from error
     try:
         return function()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _failed(f"calling {target} failed", error) from error
 
 
@@ -148,10 +160,15 @@ def _suggestions(module: Any, kinds: tuple[type, ...]) -> str:
     return f", and it has {', '.join(names[:5])}" if names else ""
 
 
-def _expect_file(store: Store) -> None:
-    """Refuse a file that opening would make."""
-    kind, _, path = store.url.partition(":///")
-    if kind == "sqlite" and path != ":memory:" and not Path(path).exists():
+def _expect_usable(store: Store, *, existing: bool = True, in_memory: bool = False) -> None:
+    if store.url in ("memory://", "sqlite:///:memory:") and not in_memory:
+        raise Failure(
+            f"{store.url} is empty, and ends with this process and all that is applied; use a "
+            "store in a file, like sqlite:///shop.db",
+            Exit.USAGE,
+        )
+    file = file_of(store.url)
+    if existing and file is not None and not file.exists():
         raise Failure(
             f"{store.url} does not exist; check the path, or the folder it is relative to "
             f"({Path.cwd()})",

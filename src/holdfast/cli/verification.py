@@ -12,6 +12,7 @@ from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.files import write_atomically
 from holdfast.cli.output import (
     EPILOG,
+    after,
     format_option,
     in_json,
     write,
@@ -47,7 +48,8 @@ def verify(*, target: str, path: Path | None, as_json: bool | None) -> None:
     the store cannot. What was purged cannot be recomputed. After a sound verification FILE is
     written anew; on the first time it need not exist.
 
-    Exit codes: 0 sound, 1 findings (FILE stays as it was), 2 not begun, 4 the store failed.
+    Exit codes: 0 sound, 1 findings (FILE stays as it was), 2 not begun, 4 the store failed, 6 the
+    output could not be written.
     """
     anchor = None if path is None else _read_anchor(path)
     with open_target_store(target) as store, show_progress("Verifying", "transitions") as tell:
@@ -55,10 +57,11 @@ def verify(*, target: str, path: Path | None, as_json: bool | None) -> None:
         report = verify_store(store, anchor=anchor, progress=tell)
     if path is not None and report.sound:
         _write_anchor(path, report.anchor)
-    if in_json(as_json):
-        write_lines([_summary(report)])
-    else:
-        _show(report, path)
+    with after(f"{report.url} is {'sound' if report.sound else 'NOT SOUND'}"):
+        if in_json(as_json):
+            write_lines([_summary(report)])
+        else:
+            _show(report, path)
     if not report.sound:
         click.get_current_context().exit(Exit.FOUND)
 

@@ -245,7 +245,12 @@ class Plans(Generic[S, C, D]):
     def _handle_at_once(self, batch: Batch, terms: Terms) -> Plan[list[Record[S] | Exception]]:
         if not (terms.atomic and batch.errors):
             batch.take((yield from settle(self.binding, batch.groups, terms)))
-        failures = {place: e for place, e in batch.errors.items() if not terms.tolerates(e)}
+        machine = self.binding.machine
+        failures = {
+            place: error
+            for place, error in batch.errors.items()
+            if not terms.tolerates(machine, error)
+        }
         if failures:
             raise BatchError(
                 f"{len(failures)} of {len(batch.answers)} commands failed; nothing was written",

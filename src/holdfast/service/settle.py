@@ -14,8 +14,6 @@ from msgspec import Struct
 
 from holdfast.errors import (
     CheckpointConflictError,
-    DefinitionError,
-    HoldfastError,
     OutcomeUnknownError,
     RejectedError,
     StoreError,
@@ -34,6 +32,8 @@ from holdfast.service.decide import (
     join,
 )
 from holdfast.service.lockstep import together
+from holdfast.service.origin import is_of_handler
+from holdfast.service.records import AnyMachine
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
 from holdfast.stores.contract import Checkpoint, Outcome, Write
 
@@ -59,19 +59,21 @@ class Terms(Struct, frozen=True):
     before_commit: Callable[[list[Answer]], object] | None = None
     """Sees the answers of each attempt that is about to be committed."""
 
-    def let_through(self, decision: Decision) -> bool:
+    def let_through(self, machine: AnyMachine, decision: Decision) -> bool:
         """Whether what was decided is to be written, and not held back by an error."""
         if decision.failed:
             errors = (answer for answer in decision.answers if isinstance(answer, Exception))
-            if not all(map(self.tolerates, errors)):
+            if not all(self.tolerates(machine, error) for error in errors):
                 return False
         return bool(decision.writes) or self.checkpoint is not None
 
-    def tolerates(self, error: Exception) -> bool:
+    def tolerates(self, machine: AnyMachine, error: Exception) -> bool:
         """Whether an answer that is this error keeps nothing else from being written."""
         if self.atomic or self.checkpoint is None:
             return not self.atomic
-        return isinstance(error, RejectedError) or (self.answer_errors and is_of_handler(error))
+        if isinstance(error, RejectedError):
+            return True
+        return self.answer_errors and is_of_handler(machine, error)
 
 
 USUAL = Terms()
@@ -104,7 +106,7 @@ def settle(
                 decision = join(decide(binding, groups, loaded, tokens))
             if decision.failed:
                 yield from _tell_stale(binding, groups, decision.answers, attempts)
-            if not terms.let_through(decision):
+            if not terms.let_through(binding.machine, decision):
                 return decision.answers
             conflict = yield from _write(binding, decision, terms, attempts)
             if conflict is None:
@@ -284,11 +286,6 @@ def _stale(
         and (answer.machine, answer.id) == (binding.machine.name, call.id)
         and answer.expected == call.expected_version
     ]
-
-
-def is_of_handler(error: Exception) -> bool:
-    """Whether a handler raised an error of its own, or broke its declaration."""
-    return isinstance(error, DefinitionError) or not isinstance(error, HoldfastError)
 
 
 def _renewed(binding: Binding, group: Group) -> Group:
