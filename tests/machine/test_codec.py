@@ -482,7 +482,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     """Endless nesting ends in an error of the right branch."""
     loop: list[Any] = []
     loop.append(loop)
-    assert refusal(Rich(anything=loop)).path == "$"
+    assert refusal(Rich(anything=loop)).path == "$.anything" + 99 * "[0]"
 
 
 def test_a_constraint_that_the_constructor_does_not_check_is_refused() -> None:

@@ -6,7 +6,8 @@ Where a class holds nothing but what msgspec brings into that form by itself, it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -17,16 +18,9 @@ from uuid import UUID
 import msgspec
 
 from holdfast.errors import DefinitionError
-from holdfast.machine.members import (
-    TAG_FIELD,
-    fields_of,
-    is_foreign,
-    is_model,
-    outline_of,
-    part_of,
-    secrets_of,
-    types_in,
-)
+from holdfast.machine.fields import Opaque, fields_of, value_of
+from holdfast.machine.hints import class_of
+from holdfast.machine.members import is_foreign, is_plain
 
 _JSON = msgspec.json.Encoder()
 _TIME_LENGTH = len("2026-03-14T09:26:53.589793Z")
@@ -62,12 +56,14 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, set | frozenset):
         for item in value:
             yield "[...]", item
-    elif is_model(type(value)):
+    elif _is_object(value):
         for field in fields_of(type(value)):
-            yield f".{field.name}", part_of(value, field)
-    else:
-        for name in _field_names(value):
-            yield f".{name}", getattr(value, name)
+            yield f".{field.name}", value_of(value, field)
+
+
+def has_parts(value: Any) -> bool:
+    """Tell whether a value is stored as a list or a mapping."""
+    return isinstance(value, dict | list | tuple | set | frozenset) or _is_object(value)
 
 
 def _plain(value: Any) -> Any:
@@ -90,14 +86,50 @@ def _plain_object(value: Any) -> Any:
         return _struct(value)
     if isinstance(value, Enum):
         return value.value
-    if is_model(type(value)):
-        return {field.stored: _plain(part_of(value, field)) for field in fields_of(type(value))}
-    names = _field_names(value)
-    return {name: _plain(getattr(value, name)) for name in names} if names else value
+    if isinstance(value, Opaque):
+        return _opaque(value.value, value.dumped())
+    if is_foreign(type(value)):
+        return {field.stored: _plain(value_of(value, field)) for field in fields_of(type(value))}
+    return value
+
+
+def _opaque(value: Any, dumped: Any) -> Any:
+    """Return what pydantic wrote, with times, sets and nested values in the one form.
+
+    It writes sets and mappings in their own order, so that the parts of both stand side by side.
+    """
+    if isinstance(value, datetime):
+        return _time(value)
+    if _is_object(value):
+        return _plain(value)
+    if hasattr(value, "get_secret_value"):
+        secret = value.get_secret_value()
+        return _opaque(secret, sys.modules["pydantic_core"].to_jsonable_python(secret))
+    pairs = _side_by_side(value, dumped)
+    if pairs is None:
+        return dumped
+    if isinstance(value, dict):
+        plain = [(_opaque(key, text), _opaque(value[key], dumped[text])) for key, text in pairs]
+        return dict(sorted(plain, key=_key_text))
+    parts = [_opaque(part, text) for part, text in pairs]
+    return _sorted(parts) if isinstance(value, set | frozenset) else parts
+
+
+def _side_by_side(value: Any, dumped: Any) -> list[tuple[Any, Any]] | None:
+    """Return the parts of a collection, each with what was written; None for anything else."""
+    kinds = dict if isinstance(value, dict) else list | tuple | set | frozenset
+    written = dict if isinstance(value, dict) else list
+    if isinstance(value, kinds) and isinstance(dumped, written) and len(value) == len(dumped):
+        return list(zip(value, dumped, strict=True))
+    return None
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, msgspec.Struct) or is_foreign(type(value))
 
 
 def _time(time: datetime) -> str:
-    if time.tzinfo is None:
+    if time.tzinfo is not UTC and time.utcoffset() is None:
         raise ValueError(f"{time} is a datetime without a time zone")
     return format_time(time)
 
@@ -117,17 +149,6 @@ def _struct(value: msgspec.Struct) -> Any:
     return {name: part for name, part in parts if part is not msgspec.UNSET}
 
 
-def _field_names(value: Any) -> list[str]:
-    """Return the fields of a struct, a dataclass or an attrs object; of anything else none."""
-    if isinstance(value, msgspec.Struct):
-        return list(value.__struct_fields__)
-    attributes = getattr(type(value), "__attrs_attrs__", None)
-    if attributes is not None:
-        return [attribute.name for attribute in attributes]
-    fields = getattr(type(value), "__dataclass_fields__", {})
-    return [name for name in fields if hasattr(value, name)]
-
-
 def _key_text(item: tuple[Any, Any]) -> str:
     key = item[0]
     return key if isinstance(key, str) else _JSON.encode(key).decode().strip('"')
@@ -141,10 +162,11 @@ def _sorted(items: list[Any]) -> list[Any]:
     return sorted(items, key=_JSON.encode)
 
 
-def needs_help(member: type) -> bool:
+def needs_help(kind: Any, stands_for: Mapping[Any, Any]) -> bool:
     """Tell whether msgspec alone would not bring a class into the one form.
 
-    Raises DefinitionError for a field whose type has no encoding.
+    `stands_for` has the classes that outlines stand for. Raises DefinitionError for a field whose
+    type has no encoding.
     """
     import msgspec.inspect as types
 
@@ -170,18 +192,18 @@ def needs_help(member: type) -> bool:
         types.UUIDType,
     )
     found = False
-    for owner, info in _types_in(member):
+    for owner, info in _types_in(kind):
         match info:
-            case types.CustomType() if is_model(info.cls):
-                found = True
+            case types.StructType(cls=cls):
+                found = found or not _is_written_natively(stands_for.get(cls, cls))
             case types.CustomType():
                 raise DefinitionError(
                     f"{owner} has a field of type {info.cls!r}, which has no encoding"
                 )
             case types.DictType() if isinstance(info.key_type, no_keys):
-                kind = type(info.key_type).__name__.removesuffix("Type").lower()
+                key = type(info.key_type).__name__.removesuffix("Type").lower()
                 raise DefinitionError(
-                    f"{owner} has a field with a {kind} as key, which has no encoding"
+                    f"{owner} has a field with a {key} as key, which has no encoding"
                 )
             case types.DictType():
                 found = found or not isinstance(info.key_type, simple_keys)
@@ -194,41 +216,21 @@ def needs_help(member: type) -> bool:
     return found
 
 
-def secrets_in(member: type) -> dict[str | None, frozenset[str]]:
-    """Return the names of the secret fields that a class is made of, by the tag.
-
-    They are the names of the attributes and those that are stored. Of parts that are stored without
-    a tag they stand under None.
-    """
-    found: dict[str | None, frozenset[str]] = {}
-    for _, info in _types_in(member):
-        cls = getattr(info, "cls", None)
-        if isinstance(cls, type) and (issubclass(cls, msgspec.Struct) or is_foreign(cls)):
-            hidden = secrets_of(cls)
-            tag, stored = _stored_names(cls)
-            names = hidden.union(stored[name] for name in hidden)
-            if names:
-                found[tag] = found.get(tag, frozenset()) | names
-    return found
+def _is_written_natively(kind: Any) -> bool:
+    """Tell whether msgspec writes all fields of a class, and under the names that are read."""
+    cls = class_of(kind)
+    if is_foreign(cls):
+        return is_plain(cls)
+    config = getattr(cls, "__struct_config__", None)
+    return config is None or not config.omit_defaults
 
 
-def _stored_names(cls: Any) -> tuple[str | None, dict[str, str]]:
-    """Return a class's tag, where it has one, and the stored names of its fields."""
-    if is_model(cls):
-        return None, {field.name: field.stored for field in fields_of(cls)}
-    if not issubclass(cls, msgspec.Struct):
-        return None, {name: name for name in secrets_of(cls)}
-    stored = dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
-    config = cls.__struct_config__
-    return str(config.tag) if config.tag_field == TAG_FIELD else None, stored
-
-
-def _types_in(member: type) -> Iterator[tuple[str, Any]]:
+def _types_in(kind: Any) -> Iterator[tuple[str, Any]]:
     """Walk the types that a class is made of, each with the name of the class it stands in."""
     from msgspec.inspect import type_info
 
     seen: set[Any] = set()
-    pending: list[tuple[str, Any]] = [(member.__name__, type_info(member))]
+    pending: list[tuple[str, Any]] = [(class_of(kind).__name__, type_info(kind))]
     while pending:
         owner, info = pending.pop()
         yield owner, info
@@ -237,7 +239,16 @@ def _types_in(member: type) -> Iterator[tuple[str, Any]]:
             if cls in seen:
                 continue
             seen.add(cls)
-            owner = cls.__name__
-        if cls is not None and is_model(cls):
-            info = type_info(outline_of(cls).struct)
-        pending += [(owner, part) for part in types_in(info)]
+            owner = class_of(cls).__name__
+        pending += [(owner, part) for part in _parts_of_type(info)]
+
+
+def _parts_of_type(info: Any) -> list[Any]:
+    """Return the types that a type directly consists of, as `msgspec.inspect` tells them."""
+    parts = [field.type for field in getattr(info, "fields", ()) if hasattr(field, "type")]
+    parts += getattr(info, "types", ()) or getattr(info, "item_types", ())
+    for name in ("item_type", "key_type", "value_type", "type"):
+        part = getattr(info, name, None)
+        if part is not None:
+            parts.append(part)
+    return parts

@@ -1,20 +1,17 @@
 """Members that are no State or Command: frozen dataclasses, attrs classes, pydantic (v2) models.
 
-Each gets an outline: a msgspec class with its name and its fields, which lends it the encoding, the
-tag and the errors of a State. Neither pydantic nor attrs is imported here: whoever declared such a
-class has done it.
+Neither pydantic nor attrs is imported here: whoever declared such a class has done it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, cast, get_origin, get_type_hints
-from weakref import WeakKeyDictionary
+from collections.abc import Iterable
+from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET
 
 from holdfast.errors import DefinitionError
 
@@ -22,66 +19,7 @@ TAG_FIELD = "$type"
 MASK = "***"
 """Stands for the value of a secret field wherever it is shown."""
 
-_SEVERAL = (
-    "a field that is a union of several classes may list State and Command classes only, and every "
-    "name in an annotation must exist when the machine is first used"
-)
-
-
-class MemberField(msgspec.Struct, frozen=True):
-    """A field of a foreign class."""
-
-    name: str
-    argument: str
-    """What the constructor calls it."""
-    stored: str
-    type: Any
-    required: bool
-    secret: bool
-    opaque: bool = False
-    """Whether pydantic alone knows the type, and so writes and reads it."""
-
-
-class Outline:
-    """Turns values of one foreign class into values of a msgspec class, and back."""
-
-    def __init__(self, cls: type, *, tag: str | None) -> None:
-        self.cls: Any = cls
-        self.fields = fields_of(cls)
-        try:
-            self.struct = msgspec.defstruct(
-                cls.__name__,
-                [_specification(field) for field in self.fields],
-                module=cls.__module__,
-                frozen=True,
-                kw_only=True,
-                tag=tag,
-                tag_field=tag and TAG_FIELD,
-                forbid_unknown_fields=True,
-            )
-        except ValueError as error:
-            raise DefinitionError(f"{cls.__name__} cannot be stored: {error}") from error
-        hidden = frozenset(field.name for field in self.fields if field.secret)
-        type.__setattr__(self.struct, "__secrets__", hidden)
-
-    def draw(self, value: Any) -> msgspec.Struct:
-        """Return the outline of a value."""
-        return self.struct(**{field.name: part_of(value, field) for field in self.fields})
-
-    def fill(self, drawn: msgspec.Struct) -> Any:
-        """Return the value that an outline is of, as its class builds it.
-
-        Raises ValueError, which ends with the path as msgspec writes it.
-        """
-        parts = ((field.argument, getattr(drawn, field.name)) for field in self.fields)
-        given = {argument: part for argument, part in parts if part is not UNSET}
-        try:
-            if is_model(self.cls):
-                return self.cls.model_validate(given)
-            return self.cls(**given)
-        except (TypeError, ValueError) as error:
-            # The text of pydantic's own error quotes the value, which may be a secret.
-            raise ValueError(_reason(error)) from None if is_model(self.cls) else error
+_Declaration = type(msgspec.field())
 
 
 def is_model(cls: Any) -> bool:
@@ -90,15 +28,61 @@ def is_model(cls: Any) -> bool:
     return base is not None and isinstance(cls, type) and issubclass(cls, base)
 
 
-def is_foreign(cls: type) -> bool:
+def is_foreign(cls: Any) -> bool:
     """Tell whether a class is a dataclass, an attrs class or a pydantic model."""
     return is_model(cls) or hasattr(cls, "__attrs_attrs__") or dataclasses.is_dataclass(cls)
 
 
+def is_plain(cls: Any) -> bool:
+    """Tell whether msgspec builds and writes the values of a foreign class as the class would.
+
+    It calls no constructor, so that one with a say of its own must not be left out.
+    """
+    if is_model(cls) or hasattr(cls, "__attrs_attrs__"):
+        return False
+    plain, made_by = cast("Any", object), type(cls)
+    generated = getattr(cls.__init__, "__code__", None)
+    return (
+        made_by is type
+        and cls.__new__ is plain.__new__
+        and generated is not None
+        and generated.co_filename == "<string>"  # where the dataclass decorator writes it
+        and (cls.__setattr__ is plain.__setattr__ or cls.__dataclass_params__.frozen)
+        and all(field.init and not field.name.startswith("_") for field in dataclasses.fields(cls))
+    )
+
+
+def declared_in(cls: Any) -> Iterable[Any]:
+    """Return the fields of a dataclass or an attrs class, as these modules tell them."""
+    if hasattr(cls, "__attrs_attrs__"):
+        return cast("Iterable[Any]", cls.__attrs_attrs__)
+    return dataclasses.fields(cls)
+
+
 def fault_of(cls: Any) -> str | None:
     """Return why a foreign class cannot be a member, and what to do; None where it can."""
-    if is_model(cls):
-        return _fault_of_model(cls)
+    return _misdeclared(cls) or (_fault_of_model(cls) if is_model(cls) else _fault_of_class(cls))
+
+
+def expect_sound(cls: Any) -> None:
+    """Raise DefinitionError for a foreign class that cannot be built from what is stored."""
+    fault = _misdeclared(cls)
+    if fault is None and not is_model(cls):
+        fault = _misbuilt(cls)
+    if fault is not None:
+        raise DefinitionError(f"{cls.__name__} {fault}")
+
+
+def _fault_of_model(cls: Any) -> str | None:
+    root = getattr(sys.modules.get("pydantic.root_model"), "RootModel", None)
+    if root is not None and issubclass(cls, root):
+        return "is a RootModel, which has no fields to store under a tag; take a BaseModel"
+    if not cls.model_config.get("frozen"):
+        return "is mutable; members are values, so declare class …(BaseModel, frozen=True)"
+    return None
+
+
+def _fault_of_class(cls: Any) -> str | None:
     if "__attrs_attrs__" in vars(cls):
         frozen, remedy = cls.__setattr__.__name__ == "_frozen_setattrs", "@attrs.frozen"
     elif "__dataclass_params__" in vars(cls):
@@ -112,193 +96,36 @@ def fault_of(cls: Any) -> str | None:
     return None
 
 
-def outline_of(cls: type) -> Outline:
-    """Return the outline of a part: it has no tag."""
-    outline = _OUTLINES.get(cls)
-    if outline is None:
-        outline = _OUTLINES[cls] = Outline(cls, tag=None)
-    return outline
-
-
-def decode_part(cls: type, value: Any) -> Any:
-    """Return the pydantic model that plain JSON values describe; msgspec calls it for parts."""
-    if isinstance(value, cls):
-        return value
-    if not is_model(cls):
-        raise TypeError(f"{cls.__name__} has no encoding")
-    outline = outline_of(cls)
-    try:
-        drawn = msgspec.convert(value, outline.struct, dec_hook=decode_part, str_keys=True)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
-    return outline.fill(drawn)
-
-
-def part_of(value: Any, field: MemberField) -> Any:
-    """Return a field's value in the form in which it is encoded."""
-    part = getattr(value, field.name)
-    if not field.opaque:
-        return part
-    if hasattr(part, "get_secret_value"):
-        return part.get_secret_value()
-    return value.model_dump(mode="json", include={field.name}, by_alias=False).get(field.name)
-
-
-def secrets_of(cls: type) -> frozenset[str]:
-    """Return the names of the fields that are kept out of sight.
-
-    Of foreign classes they are those that their own `repr` leaves out.
-    """
-    if issubclass(cls, msgspec.Struct):
-        secrets: Any = getattr(cls, "__secrets__", frozenset())
-        if isinstance(secrets, frozenset):
-            return secrets
-        raise DefinitionError(f"{cls.__name__}: only State and Command classes have secret fields")
-    if is_model(cls):
-        return frozenset(field.name for field in fields_of(cls) if field.secret)
-    return frozenset(field.name for field in _declared(cls) if field.repr is not True)
-
-
-def fields_of(cls: type) -> tuple[MemberField, ...]:
-    """Return the fields of a foreign class that are stored; raises NameError, DefinitionError."""
-    fields = _FIELDS.get(cls)
-    if fields is None:
-        read = _model_fields if is_model(cls) else _class_fields
-        fields = _FIELDS[cls] = tuple(read(cls))
-    return fields
-
-
-_FIELDS: WeakKeyDictionary[type, tuple[MemberField, ...]] = WeakKeyDictionary()
-_OUTLINES: WeakKeyDictionary[type, Outline] = WeakKeyDictionary()
-
-
-def expect_encodable(cls: type) -> None:
-    """Raise DefinitionError, with its name, for a field whose type cannot be encoded.
-
-    Where a name in an annotation does not exist, nothing can be said about the fields.
-    """
-    try:
-        hints = get_type_hints(cls, include_extras=True)
-    except NameError:
-        return
-    for name, hint in hints.items():
-        if get_origin(hint) is not ClassVar:
-            _expect_encodable(cls, name, hint)
-
-
-def _expect_encodable(cls: type, name: str, hint: Any) -> None:
-    try:
-        msgspec.json.Decoder(hint)
-    except (TypeError, NameError) as error:
-        raise DefinitionError(
-            f"{cls.__name__}.{name} cannot be encoded: {error}; {_SEVERAL}"
-        ) from error
-
-
-def _fault_of_model(cls: Any) -> str | None:
-    root = getattr(sys.modules.get("pydantic.root_model"), "RootModel", None)
-    if root is not None and issubclass(cls, root):
-        return "is a RootModel, which has no fields to store under a tag; take a BaseModel"
-    if not cls.model_config.get("frozen"):
-        return "is mutable; members are values, so declare class …(BaseModel, frozen=True)"
+def _misdeclared(cls: Any) -> str | None:
+    """Return what is wrong where a foreign class declares a field as a State does."""
+    fields = cls.model_fields.values() if is_model(cls) else declared_in(cls)
+    taken = any(isinstance(field.default, _Declaration) for field in fields)
+    if taken or any("__secrets__" in vars(base) for base in cls.__mro__):
+        return (
+            "declares a field with holdfast.field, which State and Command classes alone know; "
+            "take the class's own field(), with repr=False for a secret"
+        )
     return None
 
 
-def _specification(field: MemberField) -> tuple[str, Any, Any]:
-    if field.required:
-        return field.name, field.type, msgspec.field(name=field.stored)
-    return field.name, field.type, msgspec.field(default=UNSET, name=field.stored)
-
-
-def _class_fields(cls: Any) -> Iterator[MemberField]:
-    """Return the fields of a dataclass or attrs class: what its constructor takes."""
-    hints = get_type_hints(cls, include_extras=True)
-    for field in _declared(cls):
-        if field.init:
-            yield MemberField(
-                field.name,
-                getattr(field, "alias", field.name),
-                field.name,
-                hints.get(field.name, Any),
-                _is_required(field),
-                field.repr is not True,
+def _misbuilt(cls: Any) -> str | None:
+    """Return what is wrong where the constructor does not take what is stored, nor that alone."""
+    parameters = inspect.signature(cls).parameters
+    stored = {_argument(field) for field in declared_in(cls) if field.init}
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for name in stored - parameters.keys() if not takes_all else ():
+        return f"has a constructor that does not take {name!r}, which is one of its fields"
+    for name, each in parameters.items():
+        if name not in stored and each.default is each.empty and each.kind in _NAMED:
+            return (
+                f"has a constructor that takes {name!r}, which is no field of it, and so is not "
+                "stored; give it a default, or make it a field"
             )
+    return None
 
 
-def _declared(cls: Any) -> Iterable[Any]:
-    """Return the fields of a dataclass or an attrs class, as these modules tell them."""
-    if hasattr(cls, "__attrs_attrs__"):
-        return cast("Iterable[Any]", cls.__attrs_attrs__)
-    return dataclasses.fields(cls)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def _is_required(field: Any) -> bool:
-    if isinstance(field, dataclasses.Field):
-        return field.default is field.default_factory  # both are MISSING
-    return getattr(field.default, "name", None) == "NOTHING"
-
-
-def _model_fields(cls: Any) -> Iterator[MemberField]:
-    cls.model_rebuild()
-    by_name = cls.model_config.get("validate_by_alias") is False
-    for name, info in cls.model_fields.items():
-        argument = name if by_name else _alias(info) or name
-        _expect_encodable(cls, name, info.annotation)
-        opaque, secret = _is_opaque(info.annotation), _holds_secret(info.annotation)
-        yield MemberField(
-            name,
-            argument,
-            argument,
-            Any if opaque else info.annotation,
-            info.is_required(),
-            info.repr is False or secret,
-            opaque,
-        )
-
-
-def _alias(info: Any) -> str | None:
-    alias = info.validation_alias or info.alias
-    choices = getattr(alias, "choices", [alias])
-    return next((choice for choice in choices if isinstance(choice, str)), None)
-
-
-def _is_opaque(annotation: Any) -> bool:
-    return any(not is_model(cls) for cls in _custom_classes(annotation))
-
-
-def _holds_secret(annotation: Any) -> bool:
-    return any(hasattr(cls, "get_secret_value") for cls in _custom_classes(annotation))
-
-
-def _custom_classes(annotation: Any) -> Iterator[Any]:
-    """Iterate over the classes in an annotation that msgspec does not know."""
-    from msgspec.inspect import CustomType, type_info
-
-    pending = [type_info(annotation)]
-    while pending:
-        info = pending.pop()
-        if isinstance(info, CustomType):
-            yield info.cls
-        elif not hasattr(info, "fields"):
-            pending += types_in(info)
-
-
-def types_in(info: Any) -> list[Any]:
-    """Return the types that a type directly consists of, as `msgspec.inspect` tells them."""
-    parts = [field.type for field in getattr(info, "fields", ()) if hasattr(field, "type")]
-    parts += getattr(info, "types", ()) or getattr(info, "item_types", ())
-    for name in ("item_type", "key_type", "value_type", "type"):
-        part = getattr(info, name, None)
-        if part is not None:
-            parts.append(part)
-    return parts
-
-
-def _reason(error: Exception) -> str:
-    """Return what was wrong without the value, and the path as msgspec writes it."""
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return str(error)
-    first = errors(include_url=False, include_input=False, include_context=False)[0]
-    steps = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in first["loc"])
-    return f"{first['msg']} - at `${steps}`" if steps else str(first["msg"])
+def _argument(field: Any) -> str:
+    return str(getattr(field, "alias", field.name))

@@ -6,13 +6,15 @@ Only pydantic calls this; it is never imported here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from holdfast.machine.canonical import encode_canonically
-from holdfast.machine.members import decode_part, is_model
+from holdfast.machine.codec import Codec
+from holdfast.machine.members import is_model
 
 _DEFINITION = "#/$defs/"
 
@@ -21,8 +23,13 @@ def core_schema_of(cls: type) -> Any:
     """Return pydantic's schema: values pass, and what describes them is read as JSON is."""
     schemas = sys.modules["pydantic_core.core_schema"]
 
+    @cache
+    def codec() -> Codec[Any]:
+        """Return the codec; the names in its annotations may exist at the first use only."""
+        return Codec(cls.__name__, [cls])
+
     def read(value: Any) -> Any:
-        return msgspec.convert(value, cls, dec_hook=decode_part, str_keys=True)
+        return value if type(value) is cls else codec().decode(encode_canonically(value))
 
     def write(value: Any) -> Any:
         return msgspec.json.decode(encode_canonically(value))
@@ -36,34 +43,66 @@ def core_schema_of(cls: type) -> Any:
 def json_schema_of(cls: type) -> dict[str, Any]:
     """Return the JSON schema of a class without references, which would lead out of it.
 
-    Where a class contains itself, the inner one is any object.
+    Where a class contains itself, the inner one is any object; so are, of classes that contain
+    each other, those within the second.
     """
-    schema = msgspec.json.schema(cls, schema_hook=_schema_of_model)
-    inlined = _inline(schema, schema.get("$defs", {}), ())
-    assert isinstance(inlined, dict)
-    inlined.pop("$defs", None)
-    return inlined
+    return _without_references(msgspec.json.schema(cls, schema_hook=_schema_of_model))
 
 
 def _schema_of_model(cls: Any) -> dict[str, Any]:
     if not is_model(cls):
         raise NotImplementedError
-    schema = cls.model_json_schema()
-    inlined = _inline(schema, schema.get("$defs", {}), ())
+    return _without_references(cls.model_json_schema())
+
+
+def _without_references(schema: dict[str, Any]) -> dict[str, Any]:
+    definitions = schema.get("$defs", {})
+    inlined = _inline(schema, definitions, _recursive(definitions), ())
     assert isinstance(inlined, dict)
-    inlined.pop("$defs", None)
     return inlined
 
 
-def _inline(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+def _inline(
+    schema: Any,
+    definitions: Mapping[str, Any],
+    recursive: frozenset[str],
+    within: tuple[str, ...],
+) -> Any:
     if isinstance(schema, list):
-        return [_inline(part, definitions, within) for part in schema]
+        return [_inline(part, definitions, recursive, within) for part in schema]
     if not isinstance(schema, dict):
         return schema
     name = str(schema.get("$ref", "")).removeprefix(_DEFINITION)
-    if name in within:
+    if name in within or (name in recursive and len(recursive.intersection(within)) > 1):
         return {"title": name, "type": "object"}
     if name in definitions:
-        return _inline(definitions[name], definitions, (*within, name))
+        return _inline(definitions[name], definitions, recursive, (*within, name))
     kept = {key: part for key, part in schema.items() if key not in ("$defs", "discriminator")}
-    return {key: _inline(part, definitions, within) for key, part in kept.items()}
+    return {key: _inline(part, definitions, recursive, within) for key, part in kept.items()}
+
+
+def _recursive(definitions: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the definitions that lead back to themselves."""
+    leads_to = {name: set(_names_in(part)) for name, part in definitions.items()}
+    found = set()
+    for name, names in leads_to.items():
+        reached: set[str] = set()
+        pending = set(names)
+        while pending:
+            reached |= pending
+            pending = {other for each in pending for other in leads_to.get(each, ())} - reached
+        if name in reached:
+            found.add(name)
+    return frozenset(found)
+
+
+def _names_in(schema: Any) -> Iterator[str]:
+    """Iterate over the names that a schema refers to."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"].removeprefix(_DEFINITION)
+        parts = list(schema.values())
+    else:
+        parts = schema if isinstance(schema, list) else []
+    for part in parts:
+        yield from _names_in(part)

@@ -119,7 +119,7 @@ def check_time(role: str, time: object) -> datetime:
     """Return the time in UTC; raises ValidationError for what is not an aware datetime."""
     if not isinstance(time, datetime):
         raise ValidationError(f"{role}= is a datetime, not {type(time).__name__}")
-    if time.tzinfo is None:
+    if time.utcoffset() is None:
         raise ValidationError(f"{role}= has no time zone: {time}; use datetime.now(UTC)")
     try:
         return time.astimezone(UTC)

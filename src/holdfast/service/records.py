@@ -86,7 +86,7 @@ def decode(machine: AnyMachine, id: str, version: int, role: str, text: str | No
     codec = machine.state_codec if role == "state" else machine.command_codec
     try:
         return codec.decode(text or "")
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise DecodeError(
             f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
             f"read by this code: {error}; {_UNREADABLE}"
