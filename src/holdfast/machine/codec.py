@@ -89,9 +89,10 @@ class Codec(Generic[T]):
     def decode(self, text: str | bytes) -> T:
         """Return the member that the text encodes; raises msgspec.DecodeError."""
         try:
-            if self._refuse_unknown is not None:
+            value = self._decode(text)
+            if self._refuse_unknown is not None and not self._is_written_as(value, text):
                 self._refuse_unknown(text)
-            return self._decode(text)
+            return value
         except msgspec.DecodeError as error:
             path, is_hidden = cut(split(error)[1], self._hidden)
             if is_hidden:
@@ -103,6 +104,11 @@ class Codec(Generic[T]):
             raise
         except Exception as error:  # a constructor's own
             raise msgspec.ValidationError(str(error) or type(error).__name__) from error
+
+    def _is_written_as(self, value: T, text: str | bytes) -> bool:
+        """Whether a value would be written as the text that it was read from: nothing is lost."""
+        written = self._encoders[type(value)](value)
+        return written == (text.encode() if isinstance(text, str) else text)
 
     def redact(self, text: str) -> str:
         """Return the JSON text of a member with `***` in place of the values of secret fields.
