@@ -268,3 +268,44 @@ def test_no_text_from_the_data_controls_the_terminal(
 def test_an_error_does_not_control_the_terminal_either(cli: Cli, filled: None) -> None:
     """Messages quote what was given."""
     assert cli("show", "shop:orders", EVIL).err.rstrip("\n").isprintable()
+
+
+TOO_MANY = "this is more than any store holds, which is 9,223,372,036,854,775,807"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "shop:orders", "--after", "\udcff"], "the id '\\udcff' is not valid Unicode"),
+        (["list", "shop:orders", "--after", "x" * 600], "takes 600 bytes; the limit is 512"),
+        (
+            ["list", "shop:orders", "--limit", "1" + "0" * 23],
+            TOO_MANY,
+        ),
+        (["list", "shop:orders", "--limit", "0"], "0 is not in the range x>=1"),
+        (["history", "shop:orders", "o-1", "--after", f"{2**63}"], TOO_MANY),
+        (["history", "shop:orders", "o-1", "--after", "-1"], "-1 is not in the range x>=0"),
+        (["history", "shop:orders", "o-1", "--limit", f"{2**63}"], TOO_MANY),
+        (
+            ["send", "shop:orders", "o-1", "Pay", "--expect", f"{2**63}"],
+            TOO_MANY,
+        ),
+    ],
+)
+def test_what_no_store_can_hold_is_not_asked_for(
+    cli: Cli, filled: None, arguments: list[str], said: str
+) -> None:
+    """It is a wrong argument, told before anything is read."""
+    done = cli(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+@pytest.mark.parametrize("number", [f"{2**63 - 1}", "1000000000000"])
+def test_the_largest_numbers_are_numbers(cli: Cli, filled: None, number: str) -> None:
+    """Nothing lies above them, and a limit may be as high as one likes."""
+    assert cli("history", "shop:orders", "o-1", "--after", number).lines == []
+    assert len(cli("history", "shop:orders", "o-1", "--limit", number).lines) == 1
+    assert len(cli("list", "shop:orders", "--limit", number).lines) == 2
+    conflict = cli("send", "shop:orders", "o-1", "Pay", "--expect", number)
+    assert conflict.code == 5

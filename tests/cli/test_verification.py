@@ -197,3 +197,22 @@ def test_a_service_that_only_reads_is_looked_at(cli: Cli, filled: None, shop: Pa
     done = cli("run", "shop:orders", write_stream(shop / "n.ndjson", [request("o-1", "Pay")]))
     assert done.code == 4
     assert "is open for reading only (mode=ro)" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify", URL, "--anchor", "-"],
+        ["run", "shop:orders", "in.ndjson", "--rejected", "-"],
+        ["demo", "--path", "-"],
+    ],
+)
+def test_a_file_that_is_written_is_not_the_standard_output(
+    cli: Cli, filled: None, shop: Path, arguments: list[str]
+) -> None:
+    """No file named `-` is made by mistake."""
+    (shop / "in.ndjson").touch()
+    done = cli(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "it is written to a file; ./- is one of that name" in done.err
+    assert not (shop / "-").exists()

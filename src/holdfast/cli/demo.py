@@ -17,6 +17,7 @@ from rich.table import Table
 
 from holdfast import open_store
 from holdfast.cli.exits import Exit
+from holdfast.cli.options import NewFile
 from holdfast.cli.text import visible
 from holdfast.examples.order.audit import Audit, audit
 from holdfast.examples.order.day import WORKERS, Day, Progress
@@ -37,9 +38,7 @@ MOST_NAMED = 5
 @click.option(
     "--seed", default=1, show_default=True, help="Draws the orders; how workers meet differs."
 )
-@click.option(
-    "--path", type=click.Path(path_type=Path), help="Keep the store in this file; it must be new."
-)
+@click.option("--path", type=NewFile(), help="Keep the store in this file; it must be new.")
 @click.option("--keep", is_flag=True, help="Keep the store in a temporary file, and say where.")
 def demo(*, count: int, seed: int, path: Path | None, keep: bool) -> None:
     """Live through a shop's day: competing workers, a payment outage, recovery, and the proof.

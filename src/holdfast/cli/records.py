@@ -14,6 +14,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
+from holdfast.cli.options import Count
 from holdfast.cli.output import (
     EPILOG,
     format_option,
@@ -38,7 +39,7 @@ Row = TypeVar("Row", EntityRow, LogRow)
 
 limit_option = click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=Count(1),
     default=100,
     metavar="N",
     show_default=True,
@@ -68,6 +69,8 @@ def list_entities(
     JSON lines hold the whole state too. Where there are more than the limit, the standard error
     says how to go on.
     """
+    if after:
+        check_id(after)
     with open_service(target) as service:
         _expect_states(service.machine, states)
         found = _entities(service, states, after)
@@ -111,7 +114,14 @@ def show(*, target: str, id: str, as_json: bool | None) -> None:
 @click.command(epilog=EPILOG)
 @click.argument("target")
 @click.argument("id")
-@click.option("--after", default=0, metavar="VERSION", help="Only versions above this one.")
+@click.option(
+    "--after",
+    type=Count(0),
+    default=0,
+    metavar="VERSION",
+    show_default=True,
+    help="Only versions above this one.",
+)
 @limit_option
 @all_option
 @format_option

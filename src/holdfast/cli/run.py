@@ -15,6 +15,7 @@ import click
 
 from holdfast.cli.calls import code_of, tell
 from holdfast.cli.exits import Exit, Failure
+from holdfast.cli.options import NewFile
 from holdfast.cli.output import EPILOG, after, format_option, in_json, write_facts, write_lines
 from holdfast.cli.progress import show_progress
 from holdfast.cli.rejects import Reject, Rejects, default_path, mark_of, open_rejects, reject
@@ -42,7 +43,7 @@ from holdfast.stores.contract import Checkpoint, Key
 )
 @click.option(
     "--rejected",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     help="Where rejected lines go.  [default: a file beside FILE, of this run alone]",
 )
 @click.option(

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from holdfast.cli.calls import failure_of_call
 from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.fields import commands_of, fields_of, read_command, read_json, read_pairs
+from holdfast.cli.options import Count
 from holdfast.cli.output import (
     EPILOG,
     after,
@@ -79,7 +80,7 @@ def _known_commands(ctx: click.Context) -> dict[str, type]:
 @click.option(
     "--expect",
     "expected",
-    type=click.IntRange(0),
+    type=Count(0),
     metavar="VERSION",
     help="Only if the entity is at this version; 0: only if there is none.",
 )

@@ -10,6 +10,7 @@ import msgspec
 
 from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.files import write_atomically
+from holdfast.cli.options import NewFile
 from holdfast.cli.output import (
     EPILOG,
     after,
@@ -31,7 +32,7 @@ from holdfast.stores.verify import verify as verify_store
 @click.option(
     "--anchor",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     metavar="FILE",
     help="Hold the log against what FILE saw, and write there what was seen this time.",
 )
