@@ -16,10 +16,12 @@ from click.testing import CliRunner, Result
 
 from holdfast import open_store
 from holdfast.cli.app import app
+from holdfast.cli.demo import TARGET
 from holdfast.examples.order.machine import order
 from holdfast.examples.order.stand_in import StandIn
 from holdfast.stores.verify import verify
 
+MULTILINE = re.MULTILINE
 SMALL = ("--orders", "60", "--seed", "3")
 
 
@@ -41,20 +43,18 @@ def test_the_demo_shows_each_of_its_parts(temporary_folder: Path) -> None:
     done = demo()
     text = done.output
     assert done.exit_code == 0, text
-    assert re.search(r"^Placing: 60 of 60 orders in \d", text, re.MULTILINE)
-    assert re.search(r"^Recovering: (\d+) of \1 orders in .*, 0 in error$", text, re.MULTILINE)
-    assert re.search(r"^Completed +\d+ +\S{54}", text, re.MULTILINE)
-    assert re.search(r"^What happened to order-\d{5}$", text, re.MULTILINE)
-    assert re.search(
-        r"^3 .* MarkComplete +OrderError +(no connection|timed out)", text, re.MULTILINE
-    )
+    assert re.search(r"^Placing: 60 of 60 orders in \d", text, MULTILINE)
+    assert re.search(r"^Recovering: (\d+) of \1 orders in .*, 0 in error$", text, MULTILINE)
+    assert re.search(r"^Completed +\d+ +\S{54}", text, MULTILINE)
+    assert re.search(r"^What happened to order-\d{5}$", text, MULTILINE)
+    assert re.search(r"^3 .* MarkComplete +OrderError +(no connection|timed out)", text, MULTILINE)
     assert re.search(r"TryRecover +Completed +W-\w+, P-\w+", text)
     assert order.graph().mermaid() in text
     assert re.search(r"transitions by the workers +[\d,]+/s", text)
-    assert re.search(r"version conflicts +\d+ decided again, 0 given up", text)
-    assert re.search(r"^(Most conflicts on order-|No order met)", text, re.MULTILINE)
-    assert re.findall(r"^(ok|BROKEN) ", text, re.MULTILINE) == ["ok"] * 6
-    assert re.search(r"^ok  verify: \d+ digests hold *$", text, re.MULTILINE)
+    assert re.search(r"commands? came too late +somebody else had been faster", text)
+    assert re.search(r"^(Most conflicts on order-|No order met)", text, MULTILINE)
+    assert re.findall(r"^(ok|BROKEN) ", text, MULTILINE) == ["ok"] * 6
+    assert re.search(r"^ok  verify: \d+ digests hold *$", text, MULTILINE)
     assert text.splitlines()[-1].startswith("Next: holdfast demo --path orders.db && holdfast list")
     assert list(temporary_folder.iterdir()) == []
 
@@ -86,10 +86,10 @@ def test_a_charge_made_twice_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(StandIn, "charge", charge_twice)
     done = demo()
     assert done.exit_code == 1, done.output
-    assert re.findall(r"^(ok|BROKEN) ", done.output, re.MULTILINE).count("BROKEN") == 1
-    assert re.search(r"^BROKEN  \d+ orders charged and delivered", done.output, re.MULTILINE)
-    assert re.search(r"^    order-\d{5}: Completed, and the books say", done.output, re.MULTILINE)
-    assert re.search(r"^    and \d+ more$", done.output, re.MULTILINE)
+    assert re.findall(r"^(ok|BROKEN) ", done.output, MULTILINE).count("BROKEN") == 1
+    assert re.search(r"^BROKEN  orders charged and delivered: \d+", done.output, MULTILINE)
+    assert re.search(r"^    order-\d{5}: Completed, and the books say", done.output, MULTILINE)
+    assert re.search(r"^    and \d+ more$", done.output, MULTILINE)
     assert done.output.splitlines()[-1] == "1 of 6 promises were broken."
 
 
@@ -99,7 +99,7 @@ def test_an_outage_that_never_ends_fails_the_demo(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(StandIn, "payment_down", always, raising=False)
     done = demo()
     assert done.exit_code == 1, done.output
-    assert re.search(r"^BROKEN  no order is left in error", done.output, re.MULTILINE)
+    assert re.search(r"^BROKEN  no order is left in error", done.output, MULTILINE)
 
 
 def test_the_store_can_be_kept_and_looked_at(
@@ -127,9 +127,10 @@ def test_a_temporary_store_can_be_kept(temporary_folder: Path) -> None:
         assert verify(store).sound
 
 
-def test_another_name_leads_to_another_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a day's orders.db", "day\udcff.db"])
+def test_another_name_leads_to_another_command(tmp_path: Path, name: str) -> None:
     """A store that the example's target does not know is verified by its URL."""
-    file = tmp_path / "a day's orders.db"
+    file = tmp_path / name
     done = demo("--path", str(file))
     assert done.exit_code == 0, done.output
     last = done.output.splitlines()[-1]
@@ -157,12 +158,30 @@ def test_a_path_that_cannot_be_written_is_an_error_without_a_traceback(tmp_path:
     assert "check that the folder exists" in done.output
 
 
-@pytest.mark.parametrize("count", ["1", "2"])
-def test_the_smallest_day_is_a_day(count: str) -> None:
-    """With an order or two nothing fails and nobody meets, and the demo says so."""
-    done = CliRunner().invoke(app, ["demo", "--orders", count])
-    assert done.exit_code == 0, done.output
-    assert "What happened to order-0000" in done.output
+def test_the_smallest_day_is_a_day() -> None:
+    """With one order nothing fails and nobody meets, and the demo does not say otherwise."""
+    done = CliRunner().invoke(app, ["demo", "--orders", "1"])
+    text = done.output
+    assert done.exit_code == 0, text
+    assert "\n1 order, 8 workers at once" in text
+    assert "What happened to order-00001" in text
+    assert "\nNo order failed.\n" in text
+    assert "conflicts  " not in text
+    assert re.search(
+        r"^Shown: \d transitions by 8 threads on one file, and nobody", text, MULTILINE
+    )
+    assert not re.search(r"(?<!of )\b1 orders|outage|conflicts", text)
+
+
+def test_a_whole_day_has_an_outage() -> None:
+    """And conflicts, if so it happened; the demo says what was met."""
+    text = demo().output
+    assert re.search(
+        r"^\d+ orders? failed while the payment was down; none left\.", text, MULTILINE
+    )
+    [met] = re.findall(r"^Shown: .* with (.*): \n?nothing lost", text, MULTILINE)
+    conflicts = "conflicts and " if "version conflicts " in text else ""
+    assert met == f"{conflicts}an outage"
 
 
 HOLDFAST = str(Path(sys.executable).parent / "holdfast")
@@ -185,11 +204,58 @@ def test_the_demo_can_be_interrupted(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
+def test_what_comes_next_can_be_pasted_where_the_command_is_on_no_path(tmp_path: Path) -> None:
+    """As after `make demo`: it is told by the path that it was called by."""
+    bare = {**os.environ, "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    (tmp_path / "bin").symlink_to(Path(HOLDFAST).parent)
+    shown = subprocess.run(
+        ["bin/holdfast", "demo", *SMALL],
+        cwd=tmp_path, env=bare, check=True, capture_output=True, text=True,
+    ).stdout.splitlines()[-1]  # fmt: skip
+    assert shown == f"Next: bin/holdfast demo --path orders.db && bin/holdfast list {TARGET}"
+    kept = subprocess.run(
+        ["bin/holdfast", "demo", *SMALL, "--keep"],
+        cwd=tmp_path, env=bare, check=True, capture_output=True, text=True,
+    ).stdout.splitlines()[-1]  # fmt: skip
+    for next in (shown, kept):
+        called = next.removeprefix("Next: ").replace("demo --path", "demo --orders 5 --path")
+        subprocess.run(called, shell=True, cwd=tmp_path, env=bare, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("orders", ["1", "300"])
+def test_a_demo_that_nobody_reads_any_more_ends_quietly(tmp_path: Path, orders: str) -> None:
+    """As with `| head -1`: no promise was broken, whatever Rich makes of it."""
+    with subprocess.Popen(
+        [HOLDFAST, "demo", "--orders", orders],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "Holdfast demo: a day at a shop, from seed 1.\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+
+
+def test_a_demo_whose_output_is_full_says_so(tmp_path: Path) -> None:
+    """With the code of any other verb."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [HOLDFAST, "demo", *SMALL],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            check=False, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.stderr == "Error: cannot write the output: No space left on device\n"
+    assert done.returncode == 6
+
+
 def test_the_demo_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
     """As `make demo` calls it, in a pipe whose encoding has no bars; nothing is left behind."""
     command = [HOLDFAST, "demo", *SMALL]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^Completed +\d+ +#{54}", done.stdout, re.MULTILINE)
+    assert re.search(r"^Completed +\d+ +#{54}", done.stdout, MULTILINE)
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]

@@ -700,3 +700,12 @@ def test_the_command_runs_as_installed(shop: Path) -> None:
     """In a process of its own: the summary on one stream, nothing on the other."""
     done = spawn(shop, "run", "shop:orders", write_stream(shop / "in.ndjson", [GOOD]))
     assert (done.code, done.err, done.lines[0]["applied"]) == (0, "", 1)
+
+
+def test_a_name_that_is_no_text_is_a_name(shop: Path) -> None:
+    """Of the stream, and so of the rejected lines; what is no character of it is escaped."""
+    write_stream(shop / "in\udcff.ndjson", [GOOD, "{"])
+    done = spawn(shop, "run", "shop:orders", "in\udcff.ndjson")
+    assert (done.code, done.err) == (1, "")
+    assert done.lines[0]["file"] == r"in\udcff.ndjson"
+    assert done.lines[0]["rejected_file"].startswith(r"in\udcff.rejected-")

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -16,12 +15,15 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from holdfast import open_store
+from holdfast.cli.console import output_console
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import NewFile
-from holdfast.cli.text import visible
+from holdfast.cli.output import program
+from holdfast.cli.text import count_of, visible
 from holdfast.examples.order.audit import Audit, audit
 from holdfast.examples.order.day import WORKERS, Day, Progress
 from holdfast.examples.order.model import Completed, OrderError, OrderState, Pending, Processing
+from holdfast.stores import url_of
 
 TARGET = "holdfast.examples.order:service"
 LONGEST_STORY = 9
@@ -46,13 +48,13 @@ def demo(*, count: int, seed: int, path: Path | None, keep: bool) -> None:
     Ends with status 1 if a promise is broken: an order lost, charged twice, left in error, a
     version missing, a digest that does not fit.
     """
-    console = Console(highlight=False)
-    with _file(path, keep=keep) as file, open_store(_url(file)) as store:
+    console = output_console()
+    with _file(path, keep=keep) as file, open_store(url_of(str(file))) as store:
         day = Day(store, count=count, seed=seed)
         console.print(f"[bold]Holdfast demo[/]: a day at a shop, from seed {seed}.")
         console.print(
-            f"{count:,} orders, {len(WORKERS)} workers at once, one SQLite file, each commit "
-            "flushed to disk.\n"
+            f"{count_of(count, 'order')}, {len(WORKERS)} workers at once, one SQLite file, each "
+            "commit flushed to disk.\n"
         )
         _watch(console, day)
         found = audit(day)
@@ -61,7 +63,7 @@ def demo(*, count: int, seed: int, path: Path | None, keep: bool) -> None:
         _show_diagram(console, day)
         _show_speed(console, day, found)
         _show_promises(console, found)
-    _conclude(console, found, file if path or keep else None)
+    _conclude(console, day, found, file if path or keep else None)
 
 
 @contextmanager
@@ -160,10 +162,19 @@ def _show_states(console: Console, day: Day, found: Audit) -> None:
         bar = block * -(-count * width // max(counts.values()))
         table.add_row(state, f"{count:,}", f"[{_color(state)}]{bar}")
     console.print(table)
-    console.print(
-        f"{len(found.failures):,} orders failed while the payment was down; "
-        f"{counts['OrderError'] or 'none'} of them are left. {day.world.answers_lost:,} of the "
-        "calls that failed had taken the money; sent again under their token, they took none."
+    console.print(_outage(found, counts["OrderError"], day.world.answers_lost))
+
+
+def _outage(found: Audit, left: int, answers_lost: int) -> str:
+    failed = len(found.failures)
+    if not failed:
+        return "No order failed."
+    told = f"{count_of(failed, 'order')} failed while the payment was down; {left or 'none'} left."
+    if not answers_lost:
+        return told
+    return (
+        f"{told} {count_of(answers_lost, 'call')} that failed had taken the money; sent again "
+        "under the same token, none of them took it twice."
     )
 
 
@@ -230,7 +241,8 @@ def _show_speed(console: Console, day: Day, found: Audit) -> None:
         (counts["too late"], "commands came too late", "somebody else had been faster"),
         (counts["own order"], "commands were forbidden", "nobody completes their own order"),
     ):
-        table.add_row(f"{count:,}", what, remark)
+        if count:
+            table.add_row(f"{count:,}", what, remark)
     console.print(table)
     spots = day.orders.contention(MOST_NAMED)
     hottest = ", ".join(f"{spot.id} ({spot.conflicts})" for spot in spots)
@@ -252,30 +264,35 @@ def _show_promises(console: Console, found: Audit) -> None:
             console.print(f"    and {len(promise.breaches) - MOST_NAMED:,} more", style="red")
 
 
-def _conclude(console: Console, found: Audit, file: Path | None) -> None:
+def _conclude(console: Console, day: Day, found: Audit, file: Path | None) -> None:
     """Say what was shown and what to do next, or what was broken, and end with the exit code."""
     console.print()
     if file is not None:
-        console.print(f"The store is {visible(_url(file))}", soft_wrap=True, markup=False)
+        console.print(f"The store is {visible(url_of(str(file)))}", soft_wrap=True, markup=False)
     if found.broken:
         console.print(f"[red]{found.broken} of {len(found.promises)} promises were broken.[/]")
         click.get_current_context().exit(Exit.FOUND)
-    console.print(
-        f"Shown: {found.transitions:,} transitions by {len(WORKERS)} threads on one file, with "
-        "conflicts and an outage: nothing lost, nothing done twice."
-    )
+    console.print(_shown(day, found))
     console.print(f"Next: {visible(_next(file))}", soft_wrap=True, markup=False)
+
+
+def _shown(day: Day, found: Audit) -> str:
+    """Return what was lived through, and only that."""
+    met = ["conflicts"] * bool(day.counts["conflict"]) + ["an outage"] * bool(found.failures)
+    through = f", with {' and '.join(met)}" if met else ", and nobody in anybody's way"
+    return (
+        f"Shown: {count_of(found.transitions, 'transition')} by {len(WORKERS)} threads on one "
+        f"file{through}: nothing lost, nothing done twice."
+    )
 
 
 def _next(file: Path | None) -> str:
     """Return the command that looks into the store; the target knows one name only."""
+    holdfast = program()
     if file is None:
-        return f"holdfast demo --path orders.db && holdfast list {TARGET}"
+        return f"{holdfast} demo --path orders.db && {holdfast} list {TARGET}"
     if file.name != "orders.db":
-        return f"holdfast verify {shlex.quote(_url(file))}"
-    enter = "" if file.parent == Path.cwd() else f"cd {shlex.quote(str(file.parent))} && "
-    return f"{enter}holdfast list {TARGET}"
-
-
-def _url(file: Path) -> str:
-    return f"sqlite:///{quote(str(file))}"
+        return f"{holdfast} verify {shlex.quote(url_of(str(file)))}"
+    if file.parent == Path.cwd():
+        return f"{holdfast} list {TARGET}"
+    return f"cd {shlex.quote(str(file.parent))} && {program(from_anywhere=True)} list {TARGET}"

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from holdfast.cli.exits import Exit, Failure
-from holdfast.cli.output import after, write, write_facts
+from holdfast.cli.output import after, program, write, write_facts
 
 FILES = {
     "__init__.py": "what the command line finds",
@@ -49,16 +49,16 @@ def new(*, name: str) -> None:
     with after(f"{name}/ is written"):
         write(f"{name}/ is written:")
         write_facts({f"  {file}": purpose for file, purpose in FILES.items()})
-        write(_NEXT.substitute(name=name), end="")
+        write(_NEXT.substitute(name=name, holdfast=program()), end="")
 
 
 _NEXT = Template("""
 Next, in this folder:
   pytest $name
-  holdfast graph $name:service
-  holdfast send $name:service first Submit amount=4200 account=A-7 by=ann
-  holdfast send $name:service first Approve by=bob
-  holdfast list $name:service
+  $holdfast graph $name:service
+  $holdfast send $name:service first Submit amount=4200 account=A-7 by=ann
+  $holdfast send $name:service first Approve by=bob
+  $holdfast list $name:service
 """)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -111,6 +114,14 @@ def write_facts(facts: Mapping[str, str]) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         write(f"{name:{width}}  {visible(value)}".rstrip())
+
+
+def program(*, from_anywhere: bool = False) -> str:
+    """Return how to call this command again: by its name, or as it was called if no path has it."""
+    called = Path(sys.argv[0])
+    if called.stem != "holdfast" or which("holdfast"):
+        return "holdfast"
+    return shlex.quote(str(called.absolute() if from_anywhere else called))
 
 
 def raw(text: str | None) -> msgspec.Raw | None:

@@ -22,7 +22,7 @@ import msgspec
 from holdfast.cli.exits import Exit, Failure, text_of
 from holdfast.cli.files import sync_folder
 from holdfast.cli.stream import MARK_DIGITS, MAX_LINE_BYTES, Line, Stream
-from holdfast.cli.text import visible_json
+from holdfast.cli.text import valid, visible_json
 
 MAX_REASON_CHARACTERS = 2_000
 CUT_BYTES = 1_000
@@ -47,7 +47,7 @@ class Reject(msgspec.Struct, frozen=True):
 
 def mark_of(stream: Stream, machine: str, place: str) -> str:
     """Return what tells a run from those of other inputs, for other machines, in other stores."""
-    whole = [stream.fingerprint, machine, place.encode(errors="backslashreplace").decode()]
+    whole = [stream.fingerprint, machine, valid(place)]
     return sha256(msgspec.json.encode(whole)).hexdigest()[:MARK_DIGITS]
 
 
@@ -60,7 +60,7 @@ def reject(mark: str, line: Line, id: str | None, error: Exception) -> Reject:
         line.number,
         id,
         type(error).__name__,
-        text_of(error).encode(errors="backslashreplace").decode()[:MAX_REASON_CHARACTERS],
+        valid(text_of(error))[:MAX_REASON_CHARACTERS],
         text.decode(errors="backslashreplace"),
         cut,
     )

@@ -21,7 +21,7 @@ from holdfast.cli.progress import show_progress
 from holdfast.cli.rejects import Reject, Rejects, default_path, mark_of, open_rejects, reject
 from holdfast.cli.stream import Batch, Line, Stream, open_stream, read_entry, request_of
 from holdfast.cli.target import SyncService, open_sync_service, place_of
-from holdfast.cli.text import visible
+from holdfast.cli.text import valid, visible
 from holdfast.errors import BatchError, ValidationError
 from holdfast.record import Record, Request
 from holdfast.service.origin import is_of_handler
@@ -239,7 +239,7 @@ def _let_go(answers: list[Record[Any] | Exception]) -> None:
 def _summary(job: Run) -> dict[str, Any]:
     rejected = job.rejects.counts
     return {
-        "file": job.stream.name,
+        "file": valid(job.stream.name),
         "machine": job.service.machine.name,
         "url": job.service.store.url,
         "lines": job.stream.commands,
@@ -248,7 +248,7 @@ def _summary(job: Run) -> dict[str, Any]:
         "already_applied": job.already_applied,
         "rejected": rejected.total(),
         "rejected_by_error": dict(rejected.most_common()),
-        "rejected_file": str(job.rejects.path) if rejected else None,
+        "rejected_file": valid(str(job.rejects.path)) if rejected else None,
         "seconds": round(job.seconds, 3),
         "lines_per_second": round((job.stream.commands - job.done_before) / job.seconds),
     }

@@ -10,6 +10,16 @@ _UNFIT = re.compile(
 )
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return how many there are of something: `1 order`, `1,000 orders`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def valid(text: str) -> str:
+    """Return the text, with an escape for what in it is no character: bytes of a file's name."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def visible(text: str) -> str:
     """Return the text on one line, with an escape in place of what is not to be shown."""
     return _UNFIT.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -39,9 +39,9 @@ def audit(day: Day) -> Audit:
     verified = verify(day.orders.store)
     completed = sum(isinstance(record.state, Completed) for record in records.values())
     promises = (
-        (f"{len(day.placed):,} orders placed, {len(records):,} found", _lost(day, records)),
-        (f"{len(log):,} transitions, no version missing or made twice", _gaps(records, log)),
-        (f"{completed:,} orders charged and delivered, each once", _books(day, records)),
+        (f"orders placed: {len(day.placed):,}, found: {len(records):,}", _lost(day, records)),
+        (f"transitions: {len(log):,}, no version missing or made twice", _gaps(records, log)),
+        (f"orders charged and delivered: {completed:,}, each once", _books(day, records)),
         ("nobody completed an order they had processed", _self_approved(records)),
         ("no order is left in error", _unrecovered(records)),
         (f"verify: {verified.transitions:,} digests hold", _altered(verified)),
