@@ -33,6 +33,14 @@ def test_a_document_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_readme_may_be_pasted_twice(tmp_path: Path) -> None:
+    """What a newcomer runs again, in the folder of the first time, works again."""
+    for _ in range(2):
+        command = [sys.executable, "-W", "error", __file__, str(ROOT / "README.md")]
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def run(path: Path) -> None:
     """Run a document's blocks in this process, as one module in the current folder."""
     sys.path[0] = str(Path.cwd())
