@@ -30,6 +30,7 @@ ODD_NAMES = {
     "a:b@c.db": "a:b@c.db",
     "'\"`$x;.db": "'\"`$x;.db",
     ".db": ".db",
+    "shop%FF.db": "shop\udcff.db",
     "we ird%3Fx#%2541.db": "we ird?x#%41.db",
 }
 
@@ -95,7 +96,6 @@ def test_a_store_keeps_its_file_when_the_process_moves(
         "sqlite://host/shop.db",
         "sqlite://[host/shop.db",
         "sqlite:///shop%00.db",
-        "sqlite:///shop%FF.db",
         "memory:",
         "memory:///x",
         "memory://host",

@@ -102,10 +102,7 @@ def _decoded(path: str) -> str:
     """Return a path without its percent signs; empty for one that no file can have."""
     from urllib.parse import unquote
 
-    try:
-        decoded = unquote(path, errors="strict")
-    except UnicodeDecodeError:
-        return ""
+    decoded = unquote(path, errors="surrogateescape")
     return "" if "\0" in decoded else decoded
 
 
