@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from holdfast.cli.calls import failure_of_call
 from holdfast.cli.exits import Exit, Failure
-from holdfast.cli.fields import commands_of, fields_of, read_command, read_json, read_pairs
+from holdfast.cli.fields import Field, commands_of, fields_of, read_command, read_json, read_pairs
 from holdfast.cli.options import Count
 from holdfast.cli.output import (
     EPILOG,
@@ -44,8 +45,8 @@ def _complete_command(
 ) -> list[CompletionItem]:
     """Return the commands of the target's machine, each with its fields as the help."""
     return [
-        CompletionItem(name, help=", ".join(map(str, fields_of(command))) or None)
-        for name, command in _known_commands(ctx).items()
+        CompletionItem(name, help=", ".join(map(str, fields)) or None)
+        for name, fields in _known_commands(ctx).items()
         if name.startswith(incomplete)
     ]
 
@@ -54,20 +55,21 @@ def _complete_field(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the fields of the command that are not given yet."""
-    command = _known_commands(ctx).get(ctx.params.get("command") or "")
+    fields = _known_commands(ctx).get(ctx.params.get("command") or "", ())
     given = {text.partition("=")[0].rstrip(":") for text in ctx.params.get("fields") or ()}
     return [
         CompletionItem(f"{field.name}=", help=str(field))
-        for field in ([] if command is None else fields_of(command))
+        for field in fields
         if field.name not in given and field.name.startswith(incomplete)
     ]
 
 
-def _known_commands(ctx: click.Context) -> dict[str, type]:
+def _known_commands(ctx: click.Context) -> Mapping[str, Sequence[Field]]:
     """Return the commands of the target's machine; none where the target cannot be used."""
-    # Whatever is wrong with the user's module, a message would land in the line being typed.
-    with suppress(Exception):
-        return commands_of(find_machine(ctx.params["target"]))
+    # Whatever the user's module prints, or raises, would land in the line being typed.
+    with suppress(Exception), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        commands = commands_of(find_machine(ctx.params["target"]))
+        return {name: fields_of(command) for name, command in commands.items()}
     return {}
 
 
@@ -148,7 +150,7 @@ def send(
 
 
 def _metadata(by: str | None, notes: Sequence[str]) -> dict[str, Any] | None:
-    pairs = read_pairs(notes)
+    pairs = read_pairs("--metadata", notes)
     metadata: dict[str, Any] = {} if by is None else {"by": by}
     for name, operator, text in pairs:
         if name in metadata:
