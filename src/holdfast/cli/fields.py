@@ -11,15 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
 from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.target import AnyMachine
 from holdfast.errors import ValidationError
-from holdfast.machine import members
 from holdfast.machine.codec import tag_of
+from holdfast.machine.fields import fields_of as stored_fields_of
+from holdfast.machine.hints import hints_of
 from holdfast.machine.model import TAG_FIELD
 
 _NAME = re.compile(r"[\w.-]{1,200}")
@@ -44,10 +45,10 @@ def fields_of(command: type) -> list[Field]:
             Field(field.encode_name, field.type, field.required)
             for field in msgspec.structs.fields(command)
         ]
-    types = get_type_hints(command, include_extras=True)
+    types = hints_of(command)
     return [
-        Field(field.stored, types.get(field.name, field.type), field.required)
-        for field in members.fields_of(command)
+        Field(field.stored, types.get(field.name, Any), field.required)
+        for field in stored_fields_of(command)
     ]
 
 
