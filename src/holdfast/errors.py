@@ -140,17 +140,20 @@ class VersionConflictError(HoldfastError):
     `expected` is that version and `actual` the one found; 0 means that there was no live entity.
     """
 
-    def __init__(self, machine: str, id: str, expected: int, actual: int) -> None:
+    def __init__(
+        self, machine: str, id: str, expected: int, actual: int, gap: int | None = None
+    ) -> None:
         self.machine = machine
         self.id = id
         self.expected = expected
         self.actual = actual
+        self._gap = actual - expected if gap is None else gap
         super().__init__(machine, id, expected, actual)
 
     @property
     def gap(self) -> int:
-        """How many versions the entity was ahead of the decision."""
-        return self.actual - self.expected
+        """How many versions the entity was ahead of the decision, deletions included."""
+        return self._gap
 
     def __str__(self) -> str:
         entity = entity_name(self.machine, self.id)
@@ -167,7 +170,9 @@ class RetriesExhaustedError(VersionConflictError):
     """
 
     def __init__(self, conflict: VersionConflictError, attempts: int, reason: str) -> None:
-        super().__init__(conflict.machine, conflict.id, conflict.expected, conflict.actual)
+        super().__init__(
+            conflict.machine, conflict.id, conflict.expected, conflict.actual, conflict.gap
+        )
         self.args = (conflict, attempts, reason)
         self.conflict = conflict
         self.attempts = attempts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -138,8 +139,6 @@ def test_requests_are_drawn_where_the_caller_is(
     run: Run, store: WatchedStore, service: AsyncSample
 ) -> None:
     """A generator runs in its own thread and context; what it raises is the caller's."""
-    import threading
-
     main = threading.get_ident()
 
     def requests() -> Iterator[tuple[str, Add]]:
@@ -154,6 +153,25 @@ def test_requests_are_drawn_where_the_caller_is(
 
     run(scene())
     assert rival_on(store).history("e") == []
+
+
+def test_what_is_asked_for_is_drawn_where_the_caller_is(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """Ids and states may come from generators too."""
+    main = threading.get_ident()
+
+    def draw(*wanted: Any) -> Iterator[Any]:
+        assert threading.get_ident() == main
+        yield from wanted
+
+    async def scene() -> None:
+        await service.handle("e", Add())
+        assert list(await service.get_many(draw("e", "f"))) == ["e"]
+        states: Any = draw("Open", Open)
+        assert [record.id for record in await service.find(state=states)] == ["e"]
+
+    run(scene())
 
 
 def test_plain_handlers_see_the_context_variables_of_their_caller(

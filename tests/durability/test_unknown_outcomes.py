@@ -121,7 +121,7 @@ def test_a_batch_is_applied_once(
         [("a", Add(1)), ("a", Add(2)), ("gone", Remove()), ("b", Create())], **options
     )
     assert [a.version for a in answers if isinstance(a, Record)] == [1, 2, 2, 1]
-    assert service.get_many("ab") == {"a": answers[1], "b": answers[3]}
+    assert service.get_many(["a", "b"]) == {"a": answers[1], "b": answers[3]}
     log = sorted((row.id, row.version) for row in store.read_log(limit=9))
     assert log == [("a", 1), ("a", 2), ("b", 1), ("gone", 1), ("gone", 2)]
     if "checkpoint" in options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -388,6 +388,26 @@ def test_none_is_expected_of_what_never_existed_and_of_what_was_deleted(orders: 
     assert orders.handle("o-1", Place(total=6), expected_version=0).version == 3
 
 
+def test_a_conflict_tells_the_versions_of_what_lives(
+    orders: Orders, desk: Desk, store: Store
+) -> None:
+    """0 stands for what is gone, whatever version its tombstone has; the gap counts them all."""
+    rival = Service(order, store, deps=Desk())
+    orders.handle("o-1", Place(total=5))
+
+    desk.interrupts.append(lambda: rival.handle("o-1", Remove()))
+    with pytest.raises(VersionConflictError) as caught:
+        orders.handle("o-1", Note(text="mine"), expected_version=1)
+    deleted = caught.value
+    desk.interrupts.append(lambda: rival.handle("o-1", Place(total=6)))
+    with pytest.raises(VersionConflictError) as caught:
+        orders.handle("o-1", Place(total=7), expected_version=0)
+    created = caught.value
+
+    assert (deleted.expected, deleted.actual, deleted.gap) == (1, 0, 1)
+    assert (created.expected, created.actual, created.gap) == (0, 3, 1)
+
+
 @pytest.mark.parametrize("expected", [-1, 1.0, "1", True, 2**63])
 def test_what_is_no_version_is_refused(orders: Orders, expected: Any) -> None:
     """Versions are whole numbers from 0."""
@@ -417,6 +437,10 @@ def test_metadata_are_recorded_with_the_transition(orders: Orders, desk: Desk) -
         ({"a": "\0"}, "$.a"),
         ({"a": "x" * 70_000}, "$"),
         (["a"], "$"),
+        ([], "$"),
+        ("", "$"),
+        (0, "$"),
+        (False, "$"),
     ],
 )
 def test_metadata_that_are_not_json_are_refused(
@@ -468,6 +492,19 @@ def test_an_import_may_not_come_from_the_future(orders: Orders, clock: ManualClo
     assert orders.handle("o-1", Note(text="b"), at=soon).updated_at == soon
 
 
+class Nowhere(tzinfo):
+    """A zone that does not know how far it is from UTC."""
+
+    def utcoffset(self, dt: datetime | None) -> None:
+        return None
+
+    def dst(self, dt: datetime | None) -> None:
+        return None
+
+    def tzname(self, dt: datetime | None) -> None:
+        return None
+
+
 @pytest.mark.parametrize(
     "at",
     [
@@ -475,6 +512,7 @@ def test_an_import_may_not_come_from_the_future(orders: Orders, clock: ManualClo
         "2020-05-06",
         1.5,
         datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        START.replace(tzinfo=Nowhere()),
     ],
 )
 def test_what_is_no_moment_is_refused(orders: Orders, at: Any) -> None:
@@ -486,16 +524,17 @@ def test_what_is_no_moment_is_refused(orders: Orders, at: Any) -> None:
 # timeout
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), 10**400], ids=["0", "-1", "nan", "huge"])
 def test_what_is_no_timeout_is_refused(orders: Orders, timeout: float) -> None:
     """A timeout is a number of seconds above 0."""
     with pytest.raises(ValidationError, match="timeout is a number of seconds above 0"):
         orders.handle("o-1", Place(total=5), timeout=timeout)
 
 
-def test_a_timeout_that_is_not_reached_changes_nothing(orders: Orders) -> None:
+@pytest.mark.parametrize("timeout", [30, 10**300, float("inf")], ids=["30", "huge", "infinite"])
+def test_a_timeout_that_is_not_reached_changes_nothing(orders: Orders, timeout: float) -> None:
     """It bounds waits, and there was none."""
-    assert orders.handle("o-1", Place(total=5), timeout=30).version == 1
+    assert orders.handle("o-1", Place(total=5), timeout=timeout).version == 1
 
 
 # Values that handlers, callers and records share

@@ -22,6 +22,7 @@ from tests.service.orders import (
 from holdfast import (
     CommandRejectedError,
     KeyReusedError,
+    Record,
     Request,
     Service,
     ValidationError,
@@ -164,6 +165,9 @@ def test_two_requests_with_one_key_in_a_batch_count_as_two_calls(
         [Request("o-1", Place(total=5), key="k"), Request("o-1", Place(total=5), key="k")]
     )
     assert first == second
+    assert isinstance(first, Record)
+    assert isinstance(second, Record)
+    assert first.state is not second.state
     assert len(desk.seen) == 1
     assert len(orders.history("o-1")) == 1
 

@@ -31,6 +31,7 @@ from holdfast import (
     Conflict,
     DefinitionError,
     InvalidTransitionError,
+    Request,
     RetriesExhaustedError,
     Retry,
     Service,
@@ -38,6 +39,7 @@ from holdfast import (
     ValidationError,
     VersionConflictError,
 )
+from holdfast.service.runner import run
 from holdfast.stores.contract import Store
 
 
@@ -240,6 +242,30 @@ def test_a_command_is_the_same_at_every_attempt(
 
     desk.interrupts.append(meddle)
     handle_in(world, orders, "o-1", Pay(card="4", tags=["a"]), metadata={"by": "ann"})
+
+    _, command, context = desk.seen[-1]
+    assert command == Pay(card="4", tags=["a"])
+    assert context.metadata == {"by": "ann"}
+
+
+def test_a_command_of_a_batch_is_the_same_at_every_attempt(
+    counting: CountingStore, world: FakeWorld, desk: Desk
+) -> None:
+    """Its first attempt shares a commit with others; the second is its own."""
+    orders = contended(counting, desk, 0)
+    other = Service(order, counting, deps=Desk())
+
+    def meddle() -> None:
+        _, command, context = desk.seen[-1]
+        assert isinstance(command, Pay)
+        command.tags.append("meddled")
+        metadata: Any = context.metadata
+        metadata["by"] = "meddled"
+        other.handle("o-1", Note(text="other"))
+
+    desk.interrupts.append(meddle)
+    request = Request("o-1", Pay(card="4", tags=["a"]), metadata={"by": "ann"})
+    run(orders.plans.handle_many([request]), world)
 
     _, command, context = desk.seen[-1]
     assert command == Pay(card="4", tags=["a"])
@@ -522,4 +548,5 @@ def test_the_hottest_entities_are_counted(
         ("o-2", 1, 0),
     ]
     assert [spot.id for spot in orders.contention(limit=1)] == ["o-1"]
+    assert orders.contention(limit=0) == []
     assert other.contention() == []

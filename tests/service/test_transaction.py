@@ -161,6 +161,21 @@ def test_what_was_found_missing_must_still_be_missing(accounts: Accounts) -> Non
         transaction.commit()
 
 
+def test_what_was_found_deleted_must_still_be_deleted(accounts: Accounts) -> None:
+    """The conflict tells it as what callers know: no live entity, and then one."""
+    accounts.handle("ada", Close())
+    transaction = accounts.begin()
+    with pytest.raises(NotFoundError):
+        transaction.read("ada")
+    transaction.prepare("bob", Deposit(amount=3))
+    accounts.handle("ada", Deposit(amount=1))
+
+    with pytest.raises(VersionConflictError) as caught:
+        transaction.commit()
+    conflict = caught.value
+    assert (conflict.id, conflict.expected, conflict.actual, conflict.gap) == ("ada", 0, 3, 1)
+
+
 def test_an_unchanged_read_lets_the_commit_through(accounts: Accounts) -> None:
     with accounts.begin() as transaction:
         transaction.read("ada")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.service.orders import (
@@ -19,9 +20,18 @@ from tests.service.orders import (
     order,
 )
 
-from holdfast import InvalidTransitionError, OutcomeUnknownError, Record, Retry, Service, StoreError
+from holdfast import (
+    InvalidTransitionError,
+    OutcomeUnknownError,
+    Record,
+    Retry,
+    Service,
+    StoreError,
+    Transaction,
+)
 from holdfast.service.runner import run
-from holdfast.stores.contract import CommitUncertainError, Store
+from holdfast.service.transaction import Stage
+from holdfast.stores.contract import CommitUncertainError, Outcome, Store
 
 
 @pytest.fixture
@@ -159,6 +169,62 @@ def test_a_store_that_does_not_come_back_leaves_it_unknown(
     assert isinstance(caught.value.__cause__, CommitUncertainError)
     assert len(counting.commits) == 4
     assert shaky.get("o-1").version == (2 if stored else 1)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "budget", "sleeps"),
+    [(0.2, 9.0, 4), (9.0, 0.035, 2), (0.001, 9.0, 0)],
+)
+def test_the_store_is_asked_no_longer_than_the_call_may_take(
+    counting: CountingStore, world: FakeWorld, timeout: float, budget: float, sleeps: int
+) -> None:
+    """By its own timeout or by the budget, whichever is over first."""
+    retry = Retry(attempts=40, jitter=False, budget_seconds=budget)
+    orders = Service(order, counting, deps=Desk(), retry=retry)
+    counting.before_commit += [lose] * 40
+
+    with pytest.raises(OutcomeUnknownError):
+        handle_in(world, orders, "o-1", Place(total=5), timeout=timeout)
+    assert world.sleeps == [0.01, 0.02, 0.04, 0.08][:sleeps]
+
+
+def test_a_batch_asks_no_longer_than_the_budget(
+    counting: CountingStore, world: FakeWorld, desk: Desk
+) -> None:
+    """Nor does a transaction; each counts its own time."""
+    retry = Retry(attempts=40, jitter=False, budget_seconds=0.08)
+    orders = Service(order, counting, deps=desk, retry=retry)
+    counting.before_commit += [lose] * 40
+    batch: list[tuple[str, OrderCommand]] = [("a", Place(total=1)), ("b", Place(total=1))]
+
+    [first, second] = run(orders.plans.handle_many(batch), world)
+    assert isinstance(first, OutcomeUnknownError)
+    assert isinstance(second, OutcomeUnknownError)
+    assert world.sleeps == [0.01, 0.02, 0.04]
+
+    transaction = Transaction(orders.plans, Stage(counting), world)
+    transaction.prepare("c", Place(total=1))
+    with pytest.raises(OutcomeUnknownError):
+        transaction.commit()
+    assert world.sleeps == [0.01, 0.02, 0.04] * 2
+
+
+def test_the_wait_for_other_writers_shrinks_with_the_timeout(
+    counting: CountingStore, world: FakeWorld, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the commit is sent, it may take what is left."""
+    orders = Service(order, counting, deps=desk, retry=Retry(jitter=False))
+    counting.before_commit += [lose, lose]
+    waits: list[float] = []
+    commit = counting.commit
+
+    def commit_within(*args: Any, timeout_seconds: float, **options: Any) -> list[Outcome]:
+        waits.append(round(timeout_seconds, 6))
+        return commit(*args, timeout_seconds=timeout_seconds, **options)
+
+    monkeypatch.setattr(counting, "commit", commit_within)
+    assert handle_in(world, orders, "o-1", Place(total=5), timeout=2.0).version == 1
+    assert waits == [2.0, 1.99, 1.97]
 
 
 def test_with_a_key_the_unknown_is_resolved_by_sending_it_again(

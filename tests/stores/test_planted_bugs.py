@@ -38,6 +38,11 @@ BUGS = {
     "any write at the version counts as one's own": Bug(
         "stores/sqlite/statements.py", "and stored[0] == first.token", "and first.token"
     ),
+    "a conflict with a deletion looks like any other": Bug(
+        "stores/sqlite/statements.py",
+        "return Outcome(False, version, deleted=gone)\n\n\ndef is_at",
+        "return Outcome(False, version)\n\n\ndef is_at",
+    ),
     "a conflict is logged all the same": Bug(
         "stores/sqlite/statements.py",
         "            outcomes.append(_too_late(connection, write))\n",

@@ -64,7 +64,7 @@ class AsyncWorld:
         if isinstance(ask, Sleep):
             return await self.sleep(ask.seconds)
         if isinstance(ask, Notify):
-            answer = ask.hook(ask.value)
+            answer = ask.call()
             return await answer if isawaitable(answer) else answer
         return ask.perform(self)
 

@@ -117,6 +117,7 @@ class AsyncService(Generic[S, C, D]):
                 checkpoint=checkpoint,
                 answer_errors=answer_errors,
                 before_commit=before_commit,
+                within=copy_context(),
             )
         )
 
@@ -177,11 +178,11 @@ class AsyncService(Generic[S, C, D]):
 
     async def purge(self, id: str, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Delete an entity and erase its history for good; stubs stay."""
-        await self._run(self.plans.purge(id, metadata))
+        await self._run(self.plans.purge(id, metadata, copy_context()))
 
     def contention(self, limit: int = 10) -> list[HotSpot]:
         """Return the entities that met the most version conflicts in this process, most first."""
-        return self.plans.binding.contention.hottest(limit)
+        return self.plans.contention(limit)
 
     async def drain(self) -> None:
         """Wait until every call accepted by now has its answer; closing the store does it."""

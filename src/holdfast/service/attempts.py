@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Context
+
 from msgspec import Struct
 
 from holdfast.errors import CircuitOpenError, RetriesExhaustedError, VersionConflictError
@@ -35,6 +37,16 @@ class Attempts(Struct):
         self.admitted_at = now
 
     @property
+    def budget_seconds(self) -> float:
+        """How long the call may take, by the `Retry` and by its caller's timeout."""
+        return min(self.retry.budget_seconds, self.timeout_seconds or self.retry.budget_seconds)
+
+    @property
+    def ends_at(self) -> float:
+        """When the call must have ended, in monotonic seconds."""
+        return self.started + self.budget_seconds
+
+    @property
     def left_seconds(self) -> float | None:
         """What the caller's timeout leaves for waiting on other writers."""
         return None if self.timeout_seconds is None else self.timeout_seconds - self.elapsed
@@ -52,11 +64,16 @@ class Attempts(Struct):
             self.admitted_at = None
 
     def failed(
-        self, conflict: VersionConflictError, *, pinned: bool = False
-    ) -> Plan[VersionConflictError | None]:
+        self,
+        conflict: VersionConflictError,
+        *,
+        pinned: bool = False,
+        within: Context | None = None,
+    ) -> Plan[Exception | None]:
         """End the attempt with a conflict; wait, or return the error where there is no next one.
 
-        `pinned` calls decided on the version that they saw, so the first conflict ends them.
+        `pinned` calls decided on the version that they saw, so the first conflict ends them, and so
+        does what the monitoring hook raises.
         """
         now: float = yield Clock()
         self.made += 1
@@ -66,35 +83,48 @@ class Attempts(Struct):
             self.retry.breaker.failed(conflict, now)
         delay = self.retry.delay_seconds(self.made, (yield Random()))
         failure = conflict if pinned else self._failure(conflict, delay)
-        yield from self.tell(conflict, delay if failure is None else None, self.made)
+        wait = delay if failure is None else None
+        raised = yield from self.tell(conflict, wait, self.made, within)
+        if raised is not None:
+            return raised
         if failure is None:
             yield Sleep(delay)
             self.elapsed += delay
         return failure
 
     def tell(
-        self, conflict: VersionConflictError, delay_seconds: float | None, attempt: int
-    ) -> Plan[None]:
-        """Tell the monitoring hook of an attempt's conflict, and of the wait that follows."""
-        if self.retry.on_conflict is not None:
-            yield Notify(
-                self.retry.on_conflict,
-                Conflict(
-                    conflict.machine,
-                    conflict.id,
-                    conflict.expected,
-                    conflict.actual,
-                    conflict.gap,
-                    attempt,
-                    delay_seconds,
-                ),
-            )
+        self,
+        conflict: VersionConflictError,
+        delay_seconds: float | None,
+        attempt: int,
+        within: Context | None,
+    ) -> Plan[Exception | None]:
+        """Tell the monitoring hook of an attempt's conflict, and of the wait that follows.
+
+        Returns what the hook raised: it answers the calls that met the conflict, and no others.
+        """
+        if self.retry.on_conflict is None:
+            return None
+        told = Conflict(
+            conflict.machine,
+            conflict.id,
+            conflict.expected,
+            conflict.actual,
+            conflict.gap,
+            attempt,
+            delay_seconds,
+        )
+        try:
+            yield Notify(self.retry.on_conflict, told, within)
+        except Exception as error:  # noqa: BLE001 (it is an answer)
+            return error
+        return None
 
     def _failure(self, conflict: VersionConflictError, delay: float) -> VersionConflictError | None:
         """Return why there is no next attempt; None where there is one."""
         if self.made >= self.retry.attempts:
             return RetriesExhaustedError(conflict, self.made, f"{self.made} are allowed")
-        budget = min(self.retry.budget_seconds, self.timeout_seconds or self.retry.budget_seconds)
-        if self.elapsed + delay > budget:
-            return RetriesExhaustedError(conflict, self.made, f"{budget:g} s are allowed")
+        if self.elapsed + delay > self.budget_seconds:
+            reason = f"{self.budget_seconds:g} s are allowed"
+            return RetriesExhaustedError(conflict, self.made, reason)
         return None

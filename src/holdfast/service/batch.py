@@ -32,7 +32,8 @@ class Batch:
         places: dict[str, list[int]] = {}
         for place, entry in enumerate(requests):
             try:
-                call = check_request(machine, _request(entry), within)
+                own = None if within is None else within.copy()
+                call = check_request(machine, _request(entry), own)
             except ValidationError as error:
                 self.answers[place] = error
             else:

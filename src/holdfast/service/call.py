@@ -49,9 +49,10 @@ def check_request(
     within: contextvars.Context | None = None,
 ) -> Call:
     """Check and encode a request; raises ValidationError with the path to what is wrong."""
-    check_text("id", request.id, MAX_ID_BYTES)
-    if request.key is not None:
-        check_text("key", request.key, MAX_KEY_BYTES)
+    id = check_text("id", request.id, MAX_ID_BYTES)
+    key = request.key
+    if key is not None:
+        key = check_text("key", key, MAX_KEY_BYTES)
     codec = machine.command_codec
     command_type = codec.names.get(type(request.command))
     if command_type is None:
@@ -59,16 +60,16 @@ def check_request(
     text, command = codec.encode(request.command)
     metadata_text: str | None = None
     metadata: dict[str, Any] = {}
-    if request.metadata:
-        metadata_text, metadata = encode_metadata(request.metadata)
+    if request.metadata is not None:
+        metadata_text, metadata = _checked_metadata(request.metadata)
     version = request.expected_version
     return Call(
-        request.id,
+        id,
         command,
         command_type,
         text,
         None if version is None else _checked_version(version),
-        request.key,
+        key,
         metadata,
         metadata_text,
         None if request.at is None else check_time("at", request.at),
@@ -84,11 +85,13 @@ def renewed(machine: Machine[Any, Any, Any], call: Call) -> Call:
     return replace(call, command=command, metadata=decode_metadata(call.metadata_text))
 
 
-def check_commandless(id: str, metadata: Mapping[str, Any] | None) -> Call:
+def check_commandless(
+    id: str, metadata: Mapping[str, Any] | None, within: contextvars.Context | None = None
+) -> Call:
     """Return a call that no handler decides: a purge, or a state that is staged."""
-    check_id(id)
-    text, recorded = _checked_metadata(metadata)
-    return Call(id, None, None, None, metadata=recorded, metadata_text=text)
+    id = check_id(id)
+    text, recorded = (None, {}) if metadata is None else _checked_metadata(metadata)
+    return Call(id, None, None, None, metadata=recorded, metadata_text=text, within=within)
 
 
 def check_id(id: object) -> str:
@@ -97,9 +100,13 @@ def check_id(id: object) -> str:
 
 
 def check_text(role: str, text: object, limit: int) -> str:
-    """Return the text; raises ValidationError unless it is non-empty, valid, and not too long."""
-    if not isinstance(text, str):
-        raise ValidationError(f"the {role} is text, not {type(text).__name__}")
+    """Return the text; raises ValidationError unless it is non-empty, valid, and not too long.
+
+    Of a subclass, like a member of an enumeration, the plain text is returned: drivers and
+    formatting would each make something else of it.
+    """
+    if type(text) is not str:
+        text = plain(role, text)
     if not text:
         raise ValidationError(f"the {role} is empty")
     if "\0" in text:
@@ -113,6 +120,13 @@ def check_text(role: str, text: object, limit: int) -> str:
             f"the {role} {text[:80]!r}… takes {size:,} bytes; the limit is {limit}"
         )
     return text
+
+
+def plain(role: str, text: object) -> str:
+    """Return a text as a `str` itself; raises ValidationError for what is none."""
+    if not isinstance(text, str):
+        raise ValidationError(f"the {role} is text, not {type(text).__name__}")
+    return str.__str__(text)
 
 
 def check_time(role: str, time: object) -> datetime:
@@ -133,7 +147,7 @@ def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
         raise ValidationError(
             f"checkpoint= is a Checkpoint(name, position, after), not {checkpoint!r:.80}"
         )
-    check_text("name of the checkpoint", checkpoint.name, MAX_KEY_BYTES)
+    name = check_text("name of the checkpoint", checkpoint.name, MAX_KEY_BYTES)
     if not is_count(checkpoint.position):
         raise ValidationError(f"a checkpoint's position is from 0, not {checkpoint.position!r}")
     after = checkpoint.after
@@ -142,7 +156,7 @@ def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
             f"a checkpoint moves forward: after= is from 0 to its position "
             f"{checkpoint.position}, not {after!r}"
         )
-    return checkpoint
+    return checkpoint._replace(name=name)
 
 
 def is_count(number: object) -> bool:
@@ -150,8 +164,10 @@ def is_count(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
 
 
-def _checked_metadata(metadata: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
-    return encode_metadata(metadata) if metadata else (None, {})
+def _checked_metadata(metadata: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Encode metadata; what is empty is as good as none."""
+    text, recorded = encode_metadata(metadata)
+    return (text, recorded) if recorded else (None, {})
 
 
 def _checked_version(version: object) -> int:

@@ -180,16 +180,16 @@ class Coalescer:
                 if isinstance(results, BaseException):
                     results = [results] * len(chains)
                 for chain, result in zip(chains, results, strict=True):
-                    self._end_chain(chain, result)
+                    self._end_chain(lane, chain, result)
                 continue
             tickets = self._under_way.pop(lane)
             if tickets[0].call is None:
                 self._begun -= 1
                 self._answers.append((tickets[0], lane.result))
             else:
-                self._end_chain(tickets, lane.result)
+                self._end_chain(lane, tickets, lane.result)
 
-    def _end_chain(self, tickets: list[Ticket], result: Any) -> None:
+    def _end_chain(self, lane: Lane, tickets: list[Ticket], result: Any) -> None:
         if isinstance(result, GeneratorType):
             self._under_way[self._lockstep.add(result)] = tickets  # it goes on alone
             return
@@ -198,9 +198,10 @@ class Coalescer:
         assert call is not None
         queue = self._queues[call.id]
         if isinstance(result, BaseException):
-            if not isinstance(result, Exception) and not tickets[0].alone:
-                # A handler raised what ends programs, before anything was written. Alone, each
-                # call meets its own errors only.
+            again = not (lane.may_have_written or tickets[0].alone)
+            if again and not isinstance(result, Exception):
+                # A handler or a hook raised what ends programs. Alone, each call meets its own
+                # errors only.
                 for ticket in tickets:
                     ticket.alone = True
                 queue.extendleft(reversed(tickets))

@@ -5,33 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
+from msgspec.structs import replace
+
 from holdfast.errors import OutcomeUnknownError, StoreError, VersionConflictError, entity_name
-from holdfast.service.requests import Commit, Plan, Random, Sleep
+from holdfast.service.attempts import Attempts
+from holdfast.service.requests import Clock, Commit, Plan, Random, Sleep
 from holdfast.service.retry import Retry
-from holdfast.stores.contract import Check, CommitUncertainError, Outcome
+from holdfast.stores.contract import Check, CommitUncertainError, Outcome, Write
 
 _APPLIED = attrgetter("applied")
 
 
-def commit(retry: Retry, asked: Commit) -> Plan[list[Outcome]]:
+def commit(retry: Retry, asked: Commit, attempts: Attempts | None = None) -> Plan[list[Outcome]]:
     """Commit; where the store does not know the outcome, send the same again until it does.
 
-    Raises OutcomeUnknownError where it does not come to know within the attempts of the `Retry`.
+    Raises OutcomeUnknownError where it does not come to know within the limits of the `Retry` and
+    of the attempts of the call; without a call the budget begins now.
     """
     try:
         outcomes: list[Outcome] = yield asked
     except CommitUncertainError as error:
-        outcomes = yield from _commit_again(retry, asked, error)
+        outcomes = yield from _commit_again(retry, asked, error, attempts)
     return outcomes
 
 
 def _commit_again(
-    retry: Retry, asked: Commit, uncertain: CommitUncertainError
+    retry: Retry, asked: Commit, uncertain: CommitUncertainError, attempts: Attempts | None
 ) -> Plan[list[Outcome]]:
+    now: float = yield Clock()
+    ends_at = now + retry.budget_seconds if attempts is None else attempts.ends_at
     for attempt in range(1, retry.attempts + 1):
-        yield Sleep(retry.delay_seconds(attempt, (yield Random())))
+        delay = retry.delay_seconds(attempt, (yield Random()))
+        left = ends_at - (yield Clock()) - delay
+        if left < 0:
+            break
+        yield Sleep(delay)
+        again = asked if asked.timeout_seconds is None else replace(asked, timeout_seconds=left)
         try:
-            outcomes: list[Outcome] = yield asked
+            outcomes: list[Outcome] = yield again
         except StoreError:
             continue
         return outcomes
@@ -46,10 +57,23 @@ def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConfli
     """Return the first conflict of a commit; an entity that was merely held back comes last."""
     if all(map(_APPLIED, outcomes)):
         return None
-    writes = [Check(w.entity.machine, w.entity.id, w.expected) for w in commit.writes]
+    asked: list[Write | Check] = [*commit.writes, *commit.checks]
     late = [
-        VersionConflictError(check.machine, check.id, check.version, outcome.version)
-        for check, outcome in zip([*writes, *commit.checks], outcomes, strict=True)
+        conflict_of(each, outcome)
+        for each, outcome in zip(asked, outcomes, strict=True)
         if not outcome.applied
     ]
     return min(late, key=lambda conflict: conflict.gap == 0)
+
+
+def conflict_of(asked: Write | Check, outcome: Outcome) -> VersionConflictError:
+    """Return the conflict of what came too late, in the versions of live entities."""
+    if isinstance(asked, Check):
+        machine, id, expected = asked.machine, asked.id, asked.version
+        decided_on = 0 if asked.deleted else expected
+    else:
+        machine, id, expected = asked.entity.machine, asked.entity.id, asked.expected
+        is_new = not asked.log or asked.log[0].from_type is None  # one that is gone has no log
+        decided_on = 0 if is_new else expected
+    actual = 0 if outcome.deleted else outcome.version
+    return VersionConflictError(machine, id, decided_on, actual, outcome.version - expected)

@@ -6,6 +6,7 @@ Pure but for what handlers do with their dependencies.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,10 @@ from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
 
 SCHEMA_VERSION = 1
 """Goes with every payload, for the migrations that upcasting will do."""
+
+
+_NOTE = ": nothing written"
+"""Ends the note that an error carries; one that is raised many times has it once."""
 
 
 class Draft:
@@ -152,9 +157,9 @@ class Draft:
     def context(self, call: Call, token: str) -> Context:
         """Return what the handler is told; raises what forbids the command whatever it says."""
         now = self.loaded.now
-        if call.expected_version is not None or call.at is not None or self.log:
+        if call.expected_version is not None or call.at is not None:
             self._expect(call)
-            now = self._now(call)
+            now = call.at or now
         version = 0 if self.state_type is None else self.version
         return Context(now, token, self.id, version, call.metadata)
 
@@ -174,10 +179,12 @@ class Draft:
         return record
 
     def note(self, error: Exception, call: Call) -> None:
-        """Tell on a handler's own exception, which goes on as it is, whose it was."""
-        note = f"{call.command_type} on {entity_name(self.machine.name, self.id)}: nothing written"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        """Tell on a handler's own exception, which goes on as it is, whose it was last."""
+        entity = entity_name(self.machine.name, self.id)
+        with suppress(Exception):  # an error that takes no note goes on without one
+            notes = getattr(error, "__notes__", [])
+            notes[:] = [note for note in notes if not note.endswith(_NOTE)]
+            error.add_note(f"{call.command_type} on {entity}{_NOTE}")
 
     def named(self, error: InvalidTransitionError) -> InvalidTransitionError:
         """Return a refusal with this entity's id, unless it is another machine's."""
@@ -248,15 +255,7 @@ class Draft:
     def stage(self, call: Call, state: Any, token: str) -> Record[Any]:
         """Take over a state that no handler decided; the log says that it was staged."""
         copy, text = self._encoded(call, state)
-        return self._take(call, token, self._now(call), copy, text, kind="staged")
-
-    def _now(self, call: Call) -> datetime:
-        """Return when the call happens; never before the one staged before it."""
-        if call.at is not None:
-            return call.at
-        if self.log:
-            return max(self.loaded.now, parse_time(self.updated_at))
-        return self.loaded.now
+        return self._take(call, token, self.loaded.now, copy, text, kind="staged")
 
     def _made_by_key(self, call: Call, key: str) -> Record[Any] | None:
         """Return what the key's first command made; raises KeyReusedError for another command."""
@@ -267,7 +266,7 @@ class Draft:
                 raise KeyReusedError(
                     machine.name, self.id, key, record.version, "by another command"
                 )
-            return record
+            return replace(record, state=self.machine.state_codec.encode(record.state)[1])
         applied = self.loaded.applied.get(key)
         if applied is None:
             return None

@@ -86,6 +86,8 @@ class Lane:
             self._send = lambda answer: within.run(plan.send, answer)
         self.ask: Ask | None = None
         self.wakes_at: float | None = None
+        self.may_have_written = False
+        """Whether a commit was asked for it."""
         self.done = False
         self.result: Any = None
 
@@ -186,6 +188,9 @@ def _cut(wanted: Sequence[Sequence[object]], *, distinct: bool = False) -> Itera
 
 def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[None]:
     """Ask once and give each lane its part of the answer, all of it where it has no size."""
+    if isinstance(asked, Commit):
+        for lane in lanes:
+            lane.may_have_written = True
     try:
         answer = yield asked
     except lanes[0].catches as error:

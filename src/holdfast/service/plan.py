@@ -28,6 +28,7 @@ from holdfast.service.call import (
     check_time,
     is_count,
 )
+from holdfast.service.contention import HotSpot
 from holdfast.service.decide import Answer, Binding, Group, change, decide, decide_awaiting
 from holdfast.service.records import decode_transition, record_from, record_of
 from holdfast.service.requests import Begin, Load, Plan, Read
@@ -99,7 +100,7 @@ class Plans(Generic[S, C, D]):
         if not whole:
             return self._handle_in_batches(batches(self.machine, requests, within))
         batch = Batch(self.machine, draw_whole(requests), within)
-        tell = None if before_commit is None else _telling(batch, before_commit)
+        tell = None if before_commit is None else _telling(batch, before_commit, within)
         terms = Terms(atomic, checkpoint, answer_errors, before_commit=tell)
         return self._handle_at_once(batch, terms)
 
@@ -115,36 +116,40 @@ class Plans(Generic[S, C, D]):
             [decision] = decide(self.binding, groups, loaded, tokens)
         return change(self.machine, loaded[0], call, decision)
 
-    def purge(self, id: str, metadata: Mapping[str, Any] | None) -> Plan[None]:
+    def purge(
+        self,
+        id: str,
+        metadata: Mapping[str, Any] | None,
+        within: contextvars.Context | None = None,
+    ) -> Plan[None]:
         """Erase an entity."""
-        group = Group(id, (check_commandless(id, metadata),))
+        call = check_commandless(id, metadata, within)
+        group = Group(call.id, (call,))
         answers = yield from settle(self.binding, (group,))
         if isinstance(answers[0], Exception):
             raise answers[0]
 
     def get(self, id: str) -> Plan[Record[S]]:
         """Load one live entity."""
-        [loaded] = yield Load([Key(self.machine.name, check_id(id))])
+        id = check_id(id)
+        [loaded] = yield Load([Key(self.machine.name, id)])
         if loaded.entity is None or loaded.entity.state_type is None:
             raise NotFoundError(self.machine.name, id)
         return record_from(self.machine, loaded.entity)
 
     def get_many(self, ids: Iterable[str]) -> Plan[dict[str, Record[S]]]:
-        """Load live entities, as of one moment."""
-        if not isinstance(ids, Iterable):
-            raise QueryError(f"get_many takes ids, not {ids!r:.80}")
+        """Draw the ids, and return the plan that loads live entities, as of one moment."""
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise QueryError(f"get_many takes several ids, not {ids!r:.80}; for one there is get")
         ids = list(ids)
         if len(ids) > MAX_BATCH:
             raise QueryError(f"get_many takes at most {MAX_BATCH:,} ids, not {len(ids):,}")
-        wanted = [Key(self.machine.name, check_id(id)) for id in dict.fromkeys(ids)]
-        found = yield Load(wanted)
-        rows = [loaded.entity for loaded in found if loaded.entity is not None]
-        live = [row for row in rows if row.state_type is not None]
-        return {record.id: record for record in self._records(live, "leave it out of the ids")}
+        wanted = dict.fromkeys(check_id(id) for id in ids)
+        return self._get_many([Key(self.machine.name, id) for id in wanted])
 
     def history(self, id: str, *, after: int, limit: int | None) -> Plan[list[Transition[S, C]]]:
         """Read an entity's transitions, a page at a time."""
-        check_id(id)
+        id = check_id(id)
         if not is_count(after) or not (limit is None or is_count(limit)):
             raise QueryError(
                 "history takes after= and limit= from 0, whole and below 2**63; not "
@@ -167,7 +172,7 @@ class Plans(Generic[S, C, D]):
         if version is not None and not is_count(version):
             raise QueryError(f"a version is a number from 0, not {version!r}")
         name = self.machine.name
-        check_id(id)
+        id = check_id(id)
         text = None if time is None else format_time(check_time("time", time))
 
         def query(store: Store) -> Any:
@@ -188,20 +193,11 @@ class Plans(Generic[S, C, D]):
         limit: int,
         after: str | None,
     ) -> Plan[Page[S]]:
-        """Read a page of live entities."""
+        """Draw the states, and return the plan that reads a page of live entities."""
         states = self._state_names(state)
         if not is_count(limit) or not 1 <= limit <= MAX_PAGE:
             raise QueryError(f"limit is from 1 to {MAX_PAGE:,}, not {limit!r:.80}")
-        if after is not None and after != "":
-            check_id(after)
-        name = self.machine.name
-
-        def query(store: Store) -> Any:
-            return store.find(name, state_types=states, after=after or "", limit=limit + 1)
-
-        rows = yield Read(query)
-        records = self._records(rows[:limit], "find(limit=n) ends before it, find(after=id) after")
-        return Page(records, rows[limit - 1].id if len(rows) > limit else None)
+        return self._find(states, limit, "" if after is None or after == "" else check_id(after))
 
     def count(self) -> Plan[dict[str, int]]:
         """Count live entities by state."""
@@ -216,6 +212,28 @@ class Plans(Generic[S, C, D]):
         if row is None or row.state_type is None:
             return self.machine.allowed(None)
         return self.machine.allowed(record_from(self.machine, row).state)
+
+    def contention(self, limit: int) -> list[HotSpot]:
+        """Return the entities that met the most conflicts; raises QueryError."""
+        if not is_count(limit):
+            raise QueryError(f"contention takes a limit from 0, not {limit!r:.80}")
+        return self.binding.contention.hottest(limit)
+
+    def _get_many(self, wanted: Sequence[Key]) -> Plan[dict[str, Record[S]]]:
+        found = yield Load(wanted)
+        rows = [loaded.entity for loaded in found if loaded.entity is not None]
+        live = [row for row in rows if row.state_type is not None]
+        return {record.id: record for record in self._records(live, "leave it out of the ids")}
+
+    def _find(self, states: list[str] | None, limit: int, after: str) -> Plan[Page[S]]:
+        name = self.machine.name
+
+        def query(store: Store) -> Any:
+            return store.find(name, state_types=states, after=after, limit=limit + 1)
+
+        rows = yield Read(query)
+        records = self._records(rows[:limit], "find(limit=n) ends before it, find(after=id) after")
+        return Page(records, rows[limit - 1].id if len(rows) > limit else None)
 
     def _records(self, rows: Sequence[EntityRow], advice: str) -> list[Record[S]]:
         """Return the records of live entities; raises DecodeError, which says how to go on."""
@@ -270,7 +288,7 @@ class Plans(Generic[S, C, D]):
         wanted = [state] if isinstance(state, str | type) else list(state)
         names = self.machine.state_codec.names
         known = {*names.values()}
-        found = [one if isinstance(one, str) else _name_in(names, one) for one in wanted]
+        found = [str.__str__(o) if isinstance(o, str) else _name_in(names, o) for o in wanted]
         for name in found:
             if name not in known:
                 names_known = ", ".join(sorted(known))
@@ -295,12 +313,16 @@ def check_fit(machine: object, store: object) -> None:
         )
 
 
-def _telling(batch: Batch, before_commit: BeforeCommit) -> Callable[[list[Answer]], object]:
+def _telling(
+    batch: Batch, before_commit: BeforeCommit, within: contextvars.Context | None
+) -> Callable[[list[Answer]], object]:
     """Return the hook for the answers of a batch, those of refused requests among them."""
 
     def tell(settled: list[Answer]) -> object:
         batch.take(settled)
-        return before_commit(batch.answers.copy())
+        if within is None:
+            return before_commit(batch.answers.copy())
+        return within.run(before_commit, batch.answers.copy())
 
     return tell
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
@@ -178,10 +179,18 @@ class Notify(Ask, frozen=True):
 
     hook: Callable[[Any], object]
     value: object
+    within: Context | None = None
+    """The context variables that it sees, where it runs away from its caller."""
+
+    def call(self) -> object:
+        """Call the hook; return what it returns."""
+        if self.within is None:
+            return self.hook(self.value)
+        return self.within.run(self.hook, self.value)
 
     def perform(self, world: World) -> Any:
         """Answer with what the hook returns; a coroutine is refused, for nobody awaits it here."""
-        answer = self.hook(self.value)
+        answer = self.call()
         if isinstance(answer, Coroutine):
             answer.close()
             raise DefinitionError(f"{self.hook!r} is a coroutine function; use a plain one")

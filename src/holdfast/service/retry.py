@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from inspect import iscoroutinefunction
+from math import inf
+from sys import float_info
 from typing import Literal
 
 from msgspec import Struct
@@ -20,9 +23,9 @@ class Conflict(Struct, frozen=True):
     machine: str
     id: str
     expected: int
-    """The version decided on."""
+    """The version decided on; 0 for no live entity."""
     actual: int
-    """The version found when writing."""
+    """The version found; 0 for no live entity."""
     gap: int
     """How many versions the entity had moved on; large gaps tell of slow handlers."""
     attempt: int
@@ -120,7 +123,7 @@ class Retry(Struct, frozen=True, kw_only=True):
     """No attempt starts later than this after the call began."""
     breaker: CircuitBreaker | None = None
     on_conflict: Callable[[Conflict], object] | None = None
-    """Called with every conflict, for monitoring; what it raises reaches the caller."""
+    """Called with every conflict, for monitoring; what it raises answers the calls that met it."""
 
     def __post_init__(self) -> None:
         """Refuse limits that mean nothing."""
@@ -139,6 +142,10 @@ class Retry(Struct, frozen=True, kw_only=True):
             raise DefinitionError(f"breaker= is a CircuitBreaker, not {self.breaker!r:.80}")
         if not (self.on_conflict is None or callable(self.on_conflict)):
             raise DefinitionError(f"on_conflict= is a function, not {self.on_conflict!r:.80}")
+        if iscoroutinefunction(self.on_conflict):
+            raise DefinitionError(
+                f"on_conflict= is a plain function; nobody awaits {self.on_conflict!r:.80}"
+            )
 
     def delay_seconds(self, attempt: int, random: float) -> float:
         """Return the wait after an attempt, from 1; `random` is drawn from [0, 1).
@@ -151,8 +158,10 @@ class Retry(Struct, frozen=True, kw_only=True):
 
 
 def is_positive(number: object) -> bool:
-    """Whether something is a number above 0; NaN is not."""
-    return isinstance(number, int | float) and not isinstance(number, bool) and number > 0
+    """Whether something is a number above 0 that is a float; NaN is not, and infinity is."""
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return False
+    return 0 < number <= float_info.max or number == inf
 
 
 def _is_whole(number: object) -> bool:

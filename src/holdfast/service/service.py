@@ -207,7 +207,7 @@ class Service(Generic[S, C, D]):
 
     def contention(self, limit: int = 10) -> list[HotSpot]:
         """Return the entities that met the most version conflicts in this process, most first."""
-        return self.plans.binding.contention.hottest(limit)
+        return self.plans.contention(limit)
 
     def _run(self, plan: Plan[T]) -> T:
         return run(plan, self.world)

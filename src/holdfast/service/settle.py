@@ -20,8 +20,8 @@ from holdfast.errors import (
     VersionConflictError,
 )
 from holdfast.service.attempts import Attempts
-from holdfast.service.call import renewed
-from holdfast.service.commit import commit, first_conflict
+from holdfast.service.call import Call, renewed
+from holdfast.service.commit import commit, conflict_of, first_conflict
 from holdfast.service.decide import (
     Answer,
     Binding,
@@ -95,6 +95,7 @@ def settle(
     failure = None
     if begun is not None:
         failure = yield from _late(binding, groups, attempts, begun.conflict)
+        groups = [_renewed(binding, group) for group in groups]
     while failure is None:
         if binding.retry.breaker is not None:
             yield from attempts.ask(binding.retry.breaker)
@@ -127,7 +128,7 @@ def _write(
     checkpoint = terms.checkpoint
     whole = len(decision.writes) > 1 or checkpoint is not None
     asked = Commit(decision.writes, (), whole, checkpoint, attempts.left_seconds)
-    outcomes = yield from commit(binding.retry, asked)
+    outcomes = yield from commit(binding.retry, asked, attempts)
     if checkpoint is not None:
         _expect_moved(binding, checkpoint, outcomes.pop())
     conflict = first_conflict(asked, outcomes)
@@ -161,8 +162,11 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
     started, tokens = yield Begin(_count(groups))
     loaded = yield Load([group.key(binding.machine.name) for group in groups])
     decisions = decide(binding, groups, loaded, tokens)
-    late = yield from _commit_each(binding, decisions)
-    attempts = Attempts(binding.retry, binding.machine.name, "", started)
+    attempts = Attempts(binding.retry, binding.machine.name, None, started)
+    for group, decision in zip(groups, decisions, strict=True):
+        if decision.failed:
+            yield from _tell_stale(binding, (group,), decision.answers, attempts)
+    late = yield from _commit_each(binding, decisions, attempts)
     settled: list[Any] = []
     start = 0
     for place, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
@@ -175,31 +179,31 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
             settled.append(settle(binding, (group,), begun=begun))
         else:
             settled.append([error] * len(group.calls))
-        if decision.failed:
-            yield from _tell_stale(binding, (group,), decision.answers, attempts)
         start = end
     return settled
 
 
-def _commit_each(binding: Binding, decisions: Sequence[Decision]) -> Plan[dict[int, Exception]]:
+def _commit_each(
+    binding: Binding, decisions: Sequence[Decision], attempts: Attempts
+) -> Plan[dict[int, Exception]]:
     """Commit what was decided in one; return, by place, what was not written and why."""
     places = [place for place, decision in enumerate(decisions) if decision.writes]
     writes = [write for decision in decisions for write in decision.writes]
     if not writes:
         return {}
     try:
-        outcomes = yield from commit(binding.retry, Commit(writes))
+        outcomes = yield from commit(binding.retry, Commit(writes), attempts)
     except OutcomeUnknownError as error:
         return dict.fromkeys(places, error)
     except StoreError as error:
         if len(writes) == 1:
             return {places[0]: error}
-        return (yield from _commit_one_by_one(binding, places, writes))
+        return (yield from _commit_one_by_one(binding, places, writes, attempts))
     return _late_ones(places, writes, outcomes)
 
 
 def _commit_one_by_one(
-    binding: Binding, places: Sequence[int], writes: Sequence[Write]
+    binding: Binding, places: Sequence[int], writes: Sequence[Write], attempts: Attempts
 ) -> Plan[dict[int, Exception]]:
     """Commit each write alone, so that a bad one fails alone.
 
@@ -212,7 +216,7 @@ def _commit_one_by_one(
             failed[place] = errors[1]
             continue
         try:
-            outcomes = yield from commit(binding.retry, Commit((write,)))
+            outcomes = yield from commit(binding.retry, Commit((write,)), attempts)
         except StoreError as error:
             errors.append(error)
             failed[place] = error
@@ -225,15 +229,10 @@ def _late_ones(
     places: Sequence[int], writes: Sequence[Write], outcomes: Sequence[Outcome]
 ) -> dict[int, Exception]:
     return {
-        place: _conflict(write, outcome)
+        place: conflict_of(write, outcome)
         for place, write, outcome in zip(places, writes, outcomes, strict=True)
         if not outcome.applied
     }
-
-
-def _conflict(write: Write, outcome: Outcome) -> VersionConflictError:
-    entity = write.entity
-    return VersionConflictError(entity.machine, entity.id, write.expected, outcome.version)
 
 
 def _each(group: Group, result: list[Answer] | Exception) -> list[Answer]:
@@ -243,21 +242,35 @@ def _each(group: Group, result: list[Answer] | Exception) -> list[Answer]:
 
 def _late(
     binding: Binding, groups: Sequence[Group], attempts: Attempts, conflict: VersionConflictError
-) -> Plan[VersionConflictError | None]:
+) -> Plan[Exception | None]:
     """Count a conflict and wait; return the error where there is no next attempt."""
     binding.contention.record(conflict.id)
+    within = next(group.calls[0].within for group in groups if group.id == conflict.id)
     # The calls of a chain saw different versions: each is told of its own conflict.
     pinned = all([c.expected_version is not None for c in g.calls] == [True] for g in groups)
-    return (yield from attempts.failed(conflict, pinned=pinned))
+    return (yield from attempts.failed(conflict, pinned=pinned, within=within))
 
 
 def _tell_stale(
-    binding: Binding, groups: Sequence[Group], answers: Sequence[Answer], attempts: Attempts
+    binding: Binding, groups: Sequence[Group], answers: list[Answer], attempts: Attempts
 ) -> Plan[None]:
-    """Count and tell of the calls that expected another version than the one loaded."""
-    for stale in _stale(binding, groups, answers):
-        binding.contention.record(stale.id)
-        yield from attempts.tell(stale, None, attempts.made + 1)
+    """Count and tell of the calls that expected another version than the one loaded.
+
+    What the monitoring hook raises becomes the answer of the call that it was told of.
+    """
+    calls = [call for group in groups for call in group.calls]
+    for place, (call, answer) in enumerate(zip(calls, answers, strict=True)):
+        if isinstance(answer, VersionConflictError) and _is_own(binding, call, answer):
+            binding.contention.record(answer.id)
+            raised = yield from attempts.tell(answer, None, attempts.made + 1, call.within)
+            if raised is not None:
+                answers[place] = raised
+
+
+def _is_own(binding: Binding, call: Call, conflict: VersionConflictError) -> bool:
+    """Whether a call met a conflict because of the version that it expected."""
+    own = (conflict.machine, conflict.id) == (binding.machine.name, call.id)
+    return own and conflict.expected == call.expected_version
 
 
 def _count(groups: Sequence[Group]) -> int:
@@ -272,20 +285,6 @@ def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) ->
     after = checkpoint.after or 0
     if not outcome.applied and outcome.version != after:
         raise CheckpointConflictError(binding.machine.name, checkpoint.name, after, outcome.version)
-
-
-def _stale(
-    binding: Binding, groups: Sequence[Group], answers: Sequence[Answer]
-) -> list[VersionConflictError]:
-    """Return the conflicts of calls that expected another version than the one loaded."""
-    calls = (call for group in groups for call in group.calls)
-    return [
-        answer
-        for call, answer in zip(calls, answers, strict=True)
-        if isinstance(answer, VersionConflictError)
-        and (answer.machine, answer.id) == (binding.machine.name, call.id)
-        and answer.expected == call.expected_version
-    ]
 
 
 def _renewed(binding: Binding, group: Group) -> Group:

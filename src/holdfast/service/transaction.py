@@ -283,4 +283,5 @@ class Bound(Protocol):
 
 def _check(draft: Draft) -> Check:
     row = draft.loaded.entity
-    return Check(draft.machine.name, draft.id, 0 if row is None else row.version)
+    version, gone = (0, False) if row is None else (row.version, row.state_type is None)
+    return Check(draft.machine.name, draft.id, version, gone)

@@ -119,6 +119,8 @@ class Check(Struct, frozen=True):
     machine: str
     id: str
     version: int
+    deleted: bool = False
+    """Whether it is a deleted entity at that version; for whoever is told of the conflict."""
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -132,6 +134,8 @@ class Outcome(Struct, frozen=True, gc=False):
     """
     found: bool = False
     """Whether it was in the log already, its acknowledgement having been lost."""
+    deleted: bool = False
+    """Of one that came too late: whether the stored row is that of a deleted entity."""
 
 
 class Checkpoint(NamedTuple):
@@ -304,7 +308,7 @@ def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Ou
     expected = [write.expected for write in writes]
     expected += [outcome.version for outcome in outcomes[len(writes) :]]
     return [
-        Outcome(False, version if outcome.applied else outcome.version)
+        Outcome(False, version) if outcome.applied else outcome
         for version, outcome in zip(expected, outcomes, strict=True)
     ]
 

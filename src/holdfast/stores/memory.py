@@ -204,12 +204,14 @@ class MemoryStore(Store):
             stored = self._versions.get((first.machine, first.id), [])[first.version - 1 :]
             if stored and self._log[stored[0]].token == first.token:
                 return Outcome(True, version, found=True)
-        return Outcome(False, version)
+        return Outcome(False, version, deleted=_is_gone(row))
 
     def _checked(self, check: Check) -> Outcome:
         row = self._entities.get((check.machine, check.id))
         version = 0 if row is None else row.version
-        return Outcome(version == check.version, version)
+        if version == check.version:
+            return Outcome(True, version)
+        return Outcome(False, version, deleted=_is_gone(row))
 
     def _expect_new_keys(self, writes: Sequence[Write]) -> None:
         """Raise StoreError where a key is in the log already, as a unique index would."""
@@ -236,6 +238,11 @@ class MemoryStore(Store):
             if row.key is not None:
                 self._keys[*name, row.key] = len(self._log)
             self._log.append(replace(row, seq=len(self._log) + 1))
+
+
+def _is_gone(row: EntityRow | None) -> bool:
+    """Whether a row is that of a deleted entity."""
+    return row is not None and row.state_type is None
 
 
 def _stub(row: LogRow) -> LogRow:

@@ -132,21 +132,23 @@ def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
     """Tell a conflict from a write that was stored before its acknowledgement was lost."""
     entity = write.entity
     row = connection.execute(_LOAD, (entity.machine, entity.id)).fetchone()
-    version = 0 if row is None else row[2]
+    version, gone = (0, False) if row is None else (row[2], row[3] is None)
     if write.log and write.log[0].token is not None:
         first = write.log[0]
         parameters = (first.machine, first.id, first.version)
         stored = connection.execute(QUERIES["load_token"].positional, parameters).fetchone()
         if stored is not None and stored[0] == first.token:
             return Outcome(True, version, found=True)
-    return Outcome(False, version)
+    return Outcome(False, version, deleted=gone)
 
 
 def is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
     """Tell whether an entity is at a version."""
     row = connection.execute(_LOAD, (check.machine, check.id)).fetchone()
-    version = 0 if row is None else row[2]
-    return Outcome(version == check.version, version)
+    version, gone = (0, False) if row is None else (row[2], row[3] is None)
+    if version == check.version:
+        return Outcome(True, version)
+    return Outcome(False, version, deleted=gone)
 
 
 def judged(

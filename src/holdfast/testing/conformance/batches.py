@@ -82,13 +82,14 @@ class Checks(Suite):
     def test_a_check_that_fails_keeps_all_from_being_written(
         self, store: Store, id: str, version: int, actual: int
     ) -> None:
-        """The outcomes tell which: its version is not the one demanded."""
+        """The outcomes tell which: its version is not the one demanded, and if it was deleted."""
         stored(store, write("read", "Open", "Open"))
         stored(store, write("gone", "Open", None))
         kept = stored(store, write("kept", "Open"))
         writes = [write("e", "Open"), write("kept", "Closed", on=kept)]
         outcomes = store.commit(writes, checks=[Check("sample", id, version)])
-        assert outcomes == [Outcome(False, 0), Outcome(False, 1), Outcome(False, actual)]
+        late = Outcome(False, actual, deleted=id == "gone")
+        assert outcomes == [Outcome(False, 0), Outcome(False, 1), late]
         assert find_row(store, "e") is None
         assert row_of(store, "kept") == kept
 

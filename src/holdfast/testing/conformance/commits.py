@@ -81,7 +81,7 @@ class Commits(Suite):
         """A deletion leaves a row, so a write that expects version 0 comes too late after it."""
         row = stored(store, write("e", "Open"))
         stored(store, write("e", None, on=row))
-        assert commit_one(store, write("e", "Open")) == Outcome(False, 2)
+        assert commit_one(store, write("e", "Open")) == Outcome(False, 2, deleted=True)
 
     def test_a_deleted_entity_stays_as_a_tombstone(self, store: Store) -> None:
         """Its row keeps the version and the digest, and has no state."""
