@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Never, NewType, NoReturn
 
 import msgspec
 import pytest
 
-from holdfast import Command, DefinitionError, Machine, Service, State, open_store
+from holdfast import (
+    Command,
+    DefinitionError,
+    InvalidTransitionError,
+    Machine,
+    Service,
+    State,
+    open_store,
+)
 
 
 class Pending(State):
@@ -66,6 +74,57 @@ def test_two_handlers_for_one_pair() -> None:
     assert f"{second.__qualname__} ({__file__}:{second.__code__.co_firstlineno})" in message
     assert "Place in no entity has a handler already" in message
     assert f"{first.__qualname__} ({__file__}:{first.__code__.co_firstlineno})" in message
+
+
+def test_a_refused_handler_leaves_nothing_of_itself() -> None:
+    """Those of its pairs that were free stay free."""
+    machine = new_machine()
+
+    @machine.on
+    def place(state: Pending, command: Place) -> Pending:
+        return Pending()
+
+    def all_of_it(state: Pending | Paid | None, command: Pay | Place) -> Pending:
+        raise AssertionError("never called")
+
+    with pytest.raises(DefinitionError, match="Place in Pending has a handler already"):
+        machine.on(all_of_it)
+    assert machine.handlers[0].name == "place"
+    assert machine.graph().handled == (("Pending", "Place"),)
+    assert machine.handler_for(Paid, Pay) is None
+    with pytest.raises(InvalidTransitionError):
+        machine.step(Paid(), Pay())
+
+
+@pytest.mark.parametrize("name", ["state", "command"])
+@pytest.mark.parametrize("nothing", [Never, NoReturn, "NoReturn | Never"])
+def test_an_annotation_that_names_no_type(name: str, nothing: Any) -> None:
+    """Such a handler would never be called."""
+
+    def pay(state: Pending, command: Pay) -> Paid:
+        return Paid()
+
+    pay.__annotations__[name] = nothing
+
+    assert f"of {name!r} names no type" in refusal(pay)
+
+
+@pytest.mark.parametrize("deps", [5, (), [int], object()])
+def test_dependencies_that_are_no_type(deps: Any) -> None:
+    """They are declared with the machine, and given to the service."""
+    with pytest.raises(DefinitionError, match="order: deps= takes a type, not"):
+        new_machine(deps=deps)
+
+
+Bench = NewType("Bench", int)
+
+
+@pytest.mark.parametrize(
+    "deps", [int, int | None, list[int], Callable[[], int], Any, Bench, "Desk"]
+)
+def test_dependencies_of_any_type_are_taken(deps: Any) -> None:
+    """A union, a protocol, a callable: what is given is not looked at."""
+    assert new_machine(deps=deps).deps is deps
 
 
 def test_the_same_function_twice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TypeVar
 
 import msgspec
@@ -123,3 +125,40 @@ def test_a_variable_that_may_be_anything_is_no_state() -> None:
         @ticket.on
         def close(state: Whatever, command: Close) -> Whatever:
             return state
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brings def f[T]()")
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations"])
+def test_a_variable_may_be_declared_with_the_handler(
+    future: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`def note[Live: (Open, Waiting)]`, with annotations that are evaluated late or at once."""
+    module = ModuleType("declared")
+    monkeypatch.setitem(sys.modules, "declared", module)
+    source = f"""
+{future}
+from tests.machine.test_kept_types import *
+ticket = Machine("ticket", state=Open | Waiting | Closed, command=Create | Note | Close)
+@ticket.on
+def create(state: None, command: Create) -> Open:
+    return Open()
+@ticket.on
+def note[Live: (Open, Waiting)](state: Live, command: Note) -> Live:
+    return state
+def define():
+    @ticket.on
+    def close[Bound: Open | Waiting](state: Bound, command: Close) -> Bound | Closed:
+        return state
+define()
+"""
+    exec(source, vars(module))
+
+    assert {edge for edge in edges(module.ticket) if edge[1] != "Create"} == {
+        ("Open", "Note", "Open"),
+        ("Waiting", "Note", "Waiting"),
+        ("Open", "Close", "Open"),
+        ("Open", "Close", "Closed"),
+        ("Waiting", "Close", "Waiting"),
+        ("Waiting", "Close", "Closed"),
+    }
+    assert module.ticket.step(Waiting(), Note(text="")) == Waiting()

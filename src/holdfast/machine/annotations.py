@@ -22,10 +22,9 @@ from typing import (
 import msgspec
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.calling import calling_of
 from holdfast.machine.members import is_model
 
-_PARAMETERS = ("state", "command", "deps", "context")
-_VAR_ARGUMENTS = 0x04 | 0x08  # CO_VARARGS | CO_VARKEYWORDS
 _COROUTINE = 0x80  # CO_COROUTINE
 _GENERATOR = 0x20 | 0x200  # CO_GENERATOR | CO_ASYNC_GENERATOR
 
@@ -39,6 +38,8 @@ class Signature(msgspec.Struct, frozen=True):
     commands: tuple[type, ...]
     targets: tuple[type, ...]
     parameters: tuple[str, ...]
+    call: Callable[..., Any]
+    """Calls it with these parameters in this order."""
     is_async: bool = False
     kept: tuple[type, ...] = ()
     """Sources that come back as the same type: those of a TypeVar that stands in the result too."""
@@ -65,7 +66,7 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
         raise DefinitionError(f"a handler is a function, not {function!r}")
     location = location_of(function)
     inner = _unwrapped(function)
-    parameters = _parameters(inner, location)
+    parameters, call = calling_of(function, inner, location)
     if inner.__code__.co_flags & _GENERATOR:
         raise DefinitionError(f"{location}: handlers do not yield; return the state")
 
@@ -84,15 +85,22 @@ def read_signature(function: object, namespace: Mapping[str, Any]) -> Signature:
         return parts
 
     declared = _annotations(inner)
-    sources, results = parts_of("state"), parts_of("return")
+    sources, commands, results = parts_of("state"), parts_of("command"), parts_of("return")
+    for name, parts in (("state", sources), ("command", commands)):
+        if not parts:
+            raise DefinitionError(
+                f"{location}: the annotation {declared[name]!r} of {name!r} names no type, so that "
+                "nothing would ever come here"
+            )
     variables = [part for part in sources if isinstance(part, TypeVar) and part in results]
     return Signature(
         function,
         location,
         flatten_all(sources),
-        flatten_all(parts_of("command")),
+        flatten_all(commands),
         flatten_all(part for part in results if part not in variables),
         parameters,
+        call,
         bool((inner.__code__.co_flags | function.__code__.co_flags) & _COROUTINE),
         flatten_all(variables),
     )
@@ -179,24 +187,6 @@ def _unwrapped(function: Callable[..., Any]) -> FunctionType:
     return cast("FunctionType", inner)
 
 
-def _parameters(function: FunctionType, location: str) -> tuple[str, ...]:
-    code = function.__code__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    unknown = [name for name in names if name not in _PARAMETERS]
-    if unknown or code.co_flags & _VAR_ARGUMENTS:
-        extra = ", ".join(map(repr, unknown)) or "* or **"
-        raise DefinitionError(
-            f"{location}: {extra} is not a handler's parameter; they are state, command, and where "
-            "wanted deps and context"
-        )
-    missing = [name for name in ("state", "command") if name not in names]
-    if missing:
-        raise DefinitionError(f"{location}: the parameter {missing[0]!r} is missing")
-    if code.co_posonlyargcount:
-        raise DefinitionError(f"{location}: parameters are passed by name; leave out the '/'")
-    return names
-
-
 def _annotations(function: FunctionType) -> Mapping[str, Any]:
     if sys.version_info >= (3, 14):
         import annotationlib
@@ -225,7 +215,8 @@ def _evaluate(annotation: Any, function: FunctionType, namespace: Mapping[str, A
         return annotation
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     closure = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
-    return eval(annotation, function.__globals__, {**namespace, **closure})  # noqa: S307
+    own = {each.__name__: each for each in getattr(function, "__type_params__", ())}  # def f[T]
+    return eval(annotation, function.__globals__, {**namespace, **closure, **own})  # noqa: S307
 
 
 def _is_filled(cell: CellType) -> bool:
@@ -234,17 +225,3 @@ def _is_filled(cell: CellType) -> bool:
         return cell.cell_contents is not cell
     except ValueError:
         return False
-
-
-def adapt(signature: Signature) -> Callable[..., Any]:
-    """Return the handler as called by position: state, command, then what it takes of the rest."""
-    function = signature.function
-    wanted = [name for name in _PARAMETERS if name in signature.parameters]
-    positional = signature.parameters == tuple(wanted)
-    if positional and not _unwrapped(function).__code__.co_kwonlyargcount:
-        return function
-
-    def by_name(*arguments: Any) -> Any:
-        return function(**dict(zip(wanted, arguments, strict=True)))
-
-    return by_name

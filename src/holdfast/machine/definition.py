@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
 from types import FrameType, NoneType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_origin, overload
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from holdfast.errors import DefinitionError, InvalidTransitionError, ValidationError
 from holdfast.machine.annotations import (
     Signature,
-    adapt,
     flatten,
     location_of,
     read_signature,
@@ -68,7 +67,7 @@ class Machine(Generic[S, C, D]):
         self.name = name
         self.states = _members(name, "state", state, State)
         self.commands = _members(name, "command", command, Command)
-        self.deps = deps
+        self.deps = _deps_type(name, deps)
         self.handlers: list[Signature] = []
         self.is_async = False
         """Whether a handler is a coroutine function; then only `AsyncService` takes the machine."""
@@ -92,9 +91,10 @@ class Machine(Generic[S, C, D]):
                 "its first use; define every handler where the machine is defined"
             )
         self._expect_members(signature)
-        for source in signature.sources:
-            for command in signature.commands:
-                self._add(source, command, signature)
+        pairs = [(source, cmd) for source in signature.sources for cmd in signature.commands]
+        for source, command in pairs:
+            self._expect_free(source, command, signature)
+        self._handler_of.update(dict.fromkeys(pairs, signature))
         self.handlers.append(signature)
         self.is_async = self.is_async or signature.is_async
         return handler
@@ -133,8 +133,9 @@ class Machine(Generic[S, C, D]):
         signature = self._handler_of.get((type(state), type(command)))
         if signature is None or not signature.is_async:
             return self.step(state, command, deps, context)
-        given = {"state": state, "command": command, "deps": deps, "context": context}
-        result = await signature.function(**{name: given[name] for name in signature.parameters})
+        given = {"deps": deps, "context": context}
+        wanted = [part for name, part in given.items() if name in signature.parameters]
+        result = await signature.call(state, command, *wanted)
         if type(result) in signature.targets_from(type(state)):
             return cast("S | None", result)
         raise self._undeclared(state, command, result, awaited=True)
@@ -232,7 +233,7 @@ class Machine(Generic[S, C, D]):
                 f'Machine("{self.name}", …, deps=…)'
             )
 
-    def _add(self, source: type, command: type, signature: Signature) -> None:
+    def _expect_free(self, source: type, command: type, signature: Signature) -> None:
         first = self._handler_of.get((source, command))
         if first is not None:
             state = "no entity" if source is NoneType else source.__name__
@@ -240,7 +241,6 @@ class Machine(Generic[S, C, D]):
                 f"{signature.location}: {command.__name__} in {state} has a handler already: "
                 f"{location_of(first.function)}"
             )
-        self._handler_of[source, command] = signature
 
     def _step_slowly(
         self, state: S | None, command: C, deps: D | None, context: Context | None
@@ -289,7 +289,7 @@ _FORGOTTEN = "returned a coroutine; await it in an `async def` handler, and retu
 def _entry(signature: Signature, source: type) -> _Entry:
     """Return a handler's row of the table; deps count 1 and the context 2 in what it wants."""
     wants = ("deps" in signature.parameters) + 2 * ("context" in signature.parameters)
-    return adapt(signature), wants, frozenset(signature.targets_from(source))
+    return signature.call, wants, frozenset(signature.targets_from(source))
 
 
 def _caller_names() -> Mapping[str, Any]:
@@ -308,6 +308,16 @@ def _caller_names() -> Mapping[str, Any]:
         ):
             names = {**frame.f_locals, **names}
     return names
+
+
+def _deps_type(machine: str, deps: Any) -> Any:
+    """Return the type of the dependencies; raises DefinitionError for what is no type."""
+    is_named = hasattr(deps, "__value__") or hasattr(deps, "__supertype__")
+    if deps is None or is_named or get_origin(deps) or isinstance(deps, type | TypeVar | str):
+        return deps
+    raise DefinitionError(
+        f"{machine}: deps= takes a type, not {deps!r:.80}; the service is given the dependencies"
+    )
 
 
 def _members(machine: str, role: str, union: Any, base: type) -> tuple[type, ...]:
