@@ -208,6 +208,7 @@ def test_a_wrapper_that_cannot_be_called_is_refused() -> None:
     def mistakes_one_for_another(command: Any, *args: Any) -> Any:
         raise AssertionError("never called")
 
-    for wrapper in (passes_too_little, takes_too_much, mistakes_one_for_another):
+    wrappers: list[Any] = [passes_too_little, takes_too_much, mistakes_one_for_another]
+    for wrapper in wrappers:
         with pytest.raises(DefinitionError, match=r"plain \(.*the function around it takes \("):
             box().on(functools.wraps(plain)(wrapper))

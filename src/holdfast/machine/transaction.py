@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Generic, TypeVar
 
 from holdfast.errors import CommandRejectedError, TransactionClosedError
+from holdfast.machine.restoring import expect_restorable, restore
 
 T = TypeVar("T")
 Op = TypeVar("Op")
@@ -15,11 +16,13 @@ Op = TypeVar("Op")
 def begin(
     subject: T, *, verify: Callable[[T, Op], object], apply: Callable[[T, Op], object]
 ) -> ObjectTransaction[T, Op]:
-    """Begin a transaction on a mutable object.
+    """Begin a transaction on a mutable object: a collection, or an object of attributes.
 
     `verify` refuses an operation by raising, or by returning False; `apply` carries it out on the
     object it is given. Both see a copy with everything staged before; the object itself changes
-    at the commit.
+    at the commit, which asks `verify` again: another transaction may have changed it meanwhile.
+    Threads that share an object take turns by a lock of their own. Raises DefinitionError for an
+    object that could not be put back.
     """
     return ObjectTransaction(subject, verify, apply)
 
@@ -31,10 +34,12 @@ class ObjectTransaction(Generic[T, Op]):
         self, subject: T, verify: Callable[[T, Op], object], apply: Callable[[T, Op], object]
     ) -> None:
         self._subject = subject
-        self._draft = deepcopy(subject)
+        self._origin = deepcopy(subject)
+        expect_restorable(subject, self._origin)
+        self._draft: T | None = None
         self._verify = verify
         self._apply = apply
-        self._staged: list[Op] = []
+        self._staged: list[tuple[Op, bool]] = []
         self._closed = False
 
     def prepare(self, *operations: Op) -> None:
@@ -43,62 +48,53 @@ class ObjectTransaction(Generic[T, Op]):
         Raises what `verify` raises, and CommandRejectedError where it returns False; of the
         operations given, none is staged then.
         """
-        self._stage(operations, self._verify)
+        self._stage(operations, verified=True)
 
     def prepare_only(self, *operations: Op) -> None:
         """Stage operations without verifying them, on purpose."""
-        self._stage(operations, None)
+        self._stage(operations, verified=False)
 
     def commit(self) -> T:
         """Carry out what was staged, and return the object.
 
-        All or nothing: where `apply` raises, the object is put back as it was, and the error goes
-        on. Raises TransactionClosedError the second time.
+        All or nothing: where `verify` refuses by now or `apply` raises, the object is put back as
+        it was, and the error goes on; of what it holds, copies take the place. Raises
+        TransactionClosedError the second time.
         """
         self._expect_open()
         self._closed = True
         before = deepcopy(self._subject)
         try:
-            for operation in self._staged:
-                self._apply(self._subject, operation)
+            for operation, verified in self._staged:
+                self._carry_out(self._subject, operation, verified=verified)
         except BaseException:
-            _restore(self._subject, before)
+            restore(self._subject, before)
             raise
         return self._subject
 
-    def _stage(self, operations: tuple[Op, ...], verify: Callable[[T, Op], object] | None) -> None:
+    def _stage(self, operations: tuple[Op, ...], *, verified: bool) -> None:
         self._expect_open()
-        draft = deepcopy(self._draft)
+        draft = self._drafted()
+        self._draft = None  # for as long as it holds what may not be staged
         for operation in operations:
-            if verify is not None and verify(draft, operation) is False:
-                raise CommandRejectedError(f"{operation!r} was refused; nothing was staged")
-            self._apply(draft, operation)
+            self._carry_out(draft, operation, verified=verified)
         self._draft = draft
-        self._staged += operations
+        self._staged += [(operation, verified) for operation in operations]
+
+    def _drafted(self) -> T:
+        """Return the copy with what was staged; it is made anew where staging failed."""
+        if self._draft is not None:
+            return self._draft
+        draft = deepcopy(self._origin)
+        for operation, _ in self._staged:
+            self._apply(draft, operation)
+        return draft
+
+    def _carry_out(self, subject: T, operation: Op, *, verified: bool) -> None:
+        if verified and self._verify(subject, operation) is False:
+            raise CommandRejectedError(f"{operation!r} was refused; nothing was changed")
+        self._apply(subject, operation)
 
     def _expect_open(self) -> None:
         if self._closed:
             raise TransactionClosedError("the transaction was committed before; begin a new one")
-
-
-def _restore(subject: object, before: object) -> None:
-    """Give an object the contents of its copy."""
-    if isinstance(subject, list) and isinstance(before, list):
-        subject[:] = before
-    elif isinstance(subject, dict | set) and isinstance(before, dict | set):
-        subject.clear()
-        subject.update(before)
-    else:
-        _restore_attributes(subject, before)
-
-
-def _restore_attributes(subject: object, before: object) -> None:
-    slots = [name for cls in type(subject).__mro__ for name in getattr(cls, "__slots__", ())]
-    for name in [*vars(subject)] if hasattr(subject, "__dict__") else []:
-        delattr(subject, name)
-    kept = vars(before) if hasattr(before, "__dict__") else {}
-    for name, value in kept.items():
-        setattr(subject, name, value)
-    for name in slots:
-        if hasattr(before, name):
-            setattr(subject, name, getattr(before, name))
