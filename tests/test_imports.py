@@ -28,6 +28,7 @@ LAYERS = [
         "holdfast.service.lockstep",
         "holdfast.service.origin",
         "holdfast.service.plan",
+        "holdfast.service.reads",
         "holdfast.service.records",
         "holdfast.service.requests",
         "holdfast.service.retry",
