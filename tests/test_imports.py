@@ -25,6 +25,7 @@ LAYERS = [
         "holdfast.service.contention",
         "holdfast.service.decide",
         "holdfast.service.draft",
+        "holdfast.service.keys",
         "holdfast.service.lockstep",
         "holdfast.service.origin",
         "holdfast.service.plan",

@@ -6,7 +6,6 @@ Pure but for what handlers do with their dependencies.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,6 @@ from msgspec.structs import replace
 from holdfast.errors import (
     DefinitionError,
     InvalidTransitionError,
-    KeyReusedError,
     NotFoundError,
     ValidationError,
     VersionConflictError,
@@ -25,15 +23,13 @@ from holdfast.errors import (
 from holdfast.machine.canonical import format_time, parse_time
 from holdfast.record import Context, Kind, Record
 from holdfast.service.call import Call
-from holdfast.service.records import AnyMachine, decode, decode_transition, record_of
+from holdfast.service.keys import made_by
+from holdfast.service.origin import named, note
+from holdfast.service.records import AnyMachine, decode
 from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
 
 SCHEMA_VERSION = 1
 """Goes with every payload, for the migrations that upcasting will do."""
-
-
-_NOTE = ": nothing written"
-"""Ends the note that an error carries; one that is raised many times has it once."""
 
 
 class Draft:
@@ -118,9 +114,9 @@ class Draft:
         try:
             state = self.machine.step(self.state, call.command, deps, context)
         except InvalidTransitionError as error:
-            raise self.named(error) from None
+            raise named(error, self.machine, self.id) from None
         except Exception as error:
-            self.note(error, call)
+            note(error, self.machine, self.id, call)
             raise
         return self.take(call, context, state)
 
@@ -140,16 +136,16 @@ class Draft:
             if (task := current_task()) is not None and task.cancelling():
                 raise CancelledError
         except InvalidTransitionError as error:
-            raise self.named(error) from None
+            raise named(error, self.machine, self.id) from None
         except Exception as error:
-            self.note(error, call)
+            note(error, self.machine, self.id, call)
             raise
         return self.take(call, context, state)
 
     def settled(self, call: Call, token: str) -> Record[Any] | None:
         """Return the answer to a call that no handler decides: its key was used, or it purges."""
         if call.key is not None:
-            earlier = self._made_by_key(call, call.key)
+            earlier = made_by(self, call, call.key)
             if earlier is not None:
                 return earlier
         return self._purge(call, token) if call.purge else None
@@ -177,19 +173,6 @@ class Draft:
         if call.key is not None:
             self.made[call.key] = call, record
         return record
-
-    def note(self, error: Exception, call: Call) -> None:
-        """Tell on a handler's own exception, which goes on as it is, whose it was last."""
-        entity = entity_name(self.machine.name, self.id)
-        with suppress(Exception):  # an error that takes no note goes on without one
-            notes = getattr(error, "__notes__", [])
-            notes[:] = [note for note in notes if not note.endswith(_NOTE)]
-            error.add_note(f"{call.command_type} on {entity}{_NOTE}")
-
-    def named(self, error: InvalidTransitionError) -> InvalidTransitionError:
-        """Return a refusal with this entity's id, unless it is another machine's."""
-        own = error.machine == self.machine.name and error.id is None
-        return error.on(self.id) if own else error
 
     def _expect(self, call: Call) -> None:
         """Raise what forbids the command whatever its handler says."""
@@ -256,29 +239,6 @@ class Draft:
         """Take over a state that no handler decided; the log says that it was staged."""
         copy, text = self._encoded(call, state)
         return self._take(call, token, self.loaded.now, copy, text, kind="staged")
-
-    def _made_by_key(self, call: Call, key: str) -> Record[Any] | None:
-        """Return what the key's first command made; raises KeyReusedError for another command."""
-        machine = self.machine
-        if key in self.made:
-            first, record = self.made[key]
-            if first.command_text != call.command_text and first.command != call.command:
-                raise KeyReusedError(
-                    machine.name, self.id, key, record.version, "by another command"
-                )
-            return replace(record, state=self.machine.state_codec.encode(record.state)[1])
-        applied = self.loaded.applied.get(key)
-        if applied is None:
-            return None
-        row = applied.row
-        if row.kind == "purged":
-            raise KeyReusedError(machine.name, self.id, key, row.version, "and purged since")
-        if row.command_type != call.command_type or (
-            row.command != call.command_text
-            and decode_transition(machine, row).command != call.command
-        ):
-            raise KeyReusedError(machine.name, self.id, key, row.version, "by another command")
-        return record_of(machine, applied)
 
     def _purge(self, call: Call, token: str) -> Record[Any]:
         if self.loaded.entity is None:

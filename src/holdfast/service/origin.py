@@ -1,16 +1,36 @@
-"""Tells where an error arose: in a handler, or in what is around it.
+"""Tells where an error arose: at which entity, in a handler or in what is around it.
 
 A handler may raise what a store or a service raises as well, so the type alone does not tell.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from traceback import walk_tb
 from types import FunctionType
 from typing import cast
 
-from holdfast.errors import DefinitionError, HoldfastError
+from holdfast.errors import DefinitionError, HoldfastError, InvalidTransitionError, entity_name
+from holdfast.service.call import Call
 from holdfast.service.records import AnyMachine
+
+_NOTE = ": nothing written"
+"""Ends the note that an error carries; one that is raised many times has it once."""
+
+
+def note(error: Exception, machine: AnyMachine, id: str, call: Call) -> None:
+    """Tell on a handler's own exception, which goes on as it is, whose it was last."""
+    entity = entity_name(machine.name, id)
+    with suppress(Exception):  # an error that takes no note goes on without one
+        notes = getattr(error, "__notes__", [])
+        notes[:] = [note for note in notes if not note.endswith(_NOTE)]
+        error.add_note(f"{call.command_type} on {entity}{_NOTE}")
+
+
+def named(error: InvalidTransitionError, machine: AnyMachine, id: str) -> InvalidTransitionError:
+    """Return a refusal with its entity's id, unless it is another machine's."""
+    own = error.machine == machine.name and error.id is None
+    return error.on(id) if own else error
 
 
 def is_of_handler(machine: AnyMachine, error: BaseException) -> bool:
