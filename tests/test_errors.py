@@ -196,10 +196,23 @@ def test_messages_tell_what_does_not_exist_and_what_takes_nothing() -> None:
     assert str(InvalidTransitionError("order", "Closed", "Pay", [])) == (
         "Pay cannot be applied to a order, in state Closed; allowed: no command at all"
     )
+    assert str(VersionConflictError("order", "o-1", 3, 0)).startswith(
+        "order 'o-1' does not exist, and was expected at version 3; nothing was written"
+    )
+    assert str(VersionConflictError("order", "o-1", 0, 3)).startswith(
+        "order 'o-1' is at version 3, and was expected not to exist; nothing was written"
+    )
     assert str(GuardFailedError("open")) == "guard open refused"
     assert str(NotFoundError("order", "o-1", "was deleted at version 3")) == (
         "order 'o-1' was deleted at version 3"
     )
+
+
+def test_a_conflict_keeps_its_gap_through_a_pickle() -> None:
+    """Of an entity that was deleted meanwhile the versions do not tell it."""
+    gone = VersionConflictError("order", "o-1", 3, 0, gap=1)
+    again = pickle.loads(pickle.dumps(RetriesExhaustedError(gone, 2, "2 are allowed")))
+    assert (again.gap, again.conflict.gap, again.actual) == (1, 1, 0)
 
 
 def test_a_long_id_is_shortened_in_messages() -> None:

@@ -157,10 +157,13 @@ class VersionConflictError(HoldfastError):
 
     def __str__(self) -> str:
         entity = entity_name(self.machine, self.id)
-        return (
-            f"{entity} is at version {self.actual}, not {self.expected}; nothing was written, "
-            "load it and decide again"
-        )
+        if not self.actual:
+            found = f"does not exist, and was expected at version {self.expected}"
+        elif not self.expected:
+            found = f"is at version {self.actual}, and was expected not to exist"
+        else:
+            found = f"is at version {self.actual}, not {self.expected}"
+        return f"{entity} {found}; nothing was written, load it and decide again"
 
 
 class RetriesExhaustedError(VersionConflictError):

@@ -247,6 +247,7 @@ def batches_are_typed(orders: Service[Pending | Paid, Place | Pay, Desk]) -> Non
     orders.handle_many([Request("a", Place(total=1), key="k"), ("b", Pay(card="4"))])
     orders.handle_many((("a", Place(total=n)) for n in range(3)), atomic=True)
     orders.handle_many([], checkpoint=Checkpoint("reader", 5))
+    orders.handle_many([], checkpoint=Checkpoint("reader", 5), answer_errors=True)
     orders.handle_many([("a", Stray())])  # error
     orders.handle_many([Request("a", Stray())])  # error
     orders.handle_many([("a", Place(total=1)), ("b", Pending(total=1))])  # error
