@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from holdfast.cli import app
 
 ROOT = Path(__file__).parents[1]
 UV = [sys.executable, "-m", "uv", "--quiet"]
@@ -68,16 +71,45 @@ def test_the_wheel_holds_the_whole_package(wheel: Path) -> None:
     assert "holdfast/py.typed" in held
 
 
+LINES = """
+{"id": "claim-1", "command": {"$type": "Submit", "amount": 1, "account": "A", "by": "ann"}}
+{"id": "claim-1", "command": {"$type": "Approve", "by": "bob"}}
+"""
+VERBS = {
+    "--version": "0.1.0",
+    "new claim": "claim/ is written:",
+    "send claim:service c-1 Submit amount=1 account=A by=ann --table": "allowed  Approve, Withdraw",
+    "send claim:service c-1 Approve by=bob --preview --table": "version  2, not written",
+    "run claim:service lines.ndjson --table": "applied          2\n",
+    "list claim:service --table": "claim-1   Approved          2   20",
+    "show claim:service c-1 --table": "state    Submitted\n",
+    "history claim:service claim-1 --table": "Submitted →",
+    "graph claim:service": "Submitted --> Approved : Approve\n",
+    "check claim:service --table": "pairs without a handler       15\n",
+    "verify sqlite:///claim.db --anchor anchor --table": "anchor              anchor was not",
+    "demo --orders 3": "on one file, ",
+}
+"""Every verb, and a part of what it prints."""
+
+
 def test_an_installed_wheel_works(environment: Path, tmp_path: Path) -> None:
-    """With locked and with the lowest allowed dependencies, a machine and the command line run."""
+    """With locked and with the lowest allowed dependencies, a machine and every verb run."""
     python, holdfast = str(environment / "python"), str(environment / "holdfast")
     assert run([python, "-I", "-c", PROGRAM], tmp_path) == "1 Pending(total=4200)\n"
-    assert "0.1.0" in run([holdfast, "--version"], tmp_path)
-    assert "history" in run([holdfast, "--help"], tmp_path)
+    (tmp_path / "lines.ndjson").write_text(LINES)
+    for verb, shown in VERBS.items():
+        assert shown in run([holdfast, *verb.split()], tmp_path)
+
+
+def test_every_verb_is_tried() -> None:
+    """One that is added is tried too."""
+    assert {call.split()[0] for call in VERBS} == {"--version", *app.VERBS}
 
 
 def run(command: Sequence[str], folder: Path) -> str:
     """What a command prints; one that fails fails the test, with its message."""
-    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    # Only what the environment holds is to be found.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
