@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import SHOP, Cli, Done, request, spawn, write_stream
+from tests.cli.conftest import PLAIN, SHOP, Cli, Done, request, spawn, write_stream
 
 RAISING = SHOP.replace(
     "class Pay(Command):\n",
@@ -58,8 +62,13 @@ def cause(kind):
             raise holdfast.DecodeError("what the customer is cannot be read")
         case "wrong type":
             return 42
+        case "library":
+            __import__("json").loads("")
         case "interrupt":
             raise KeyboardInterrupt
+        case "hang":
+            open("hanging", "w").close()
+            __import__("time").sleep(60)
 
 class Pay(Command):
 """,
@@ -95,6 +104,7 @@ TOLD = {
     "conflict": "VersionConflictError: order 'o-2' ",
     "other store": "StoreError: sqlite:///missing.db does not exist",
     "unreadable": "DecodeError: what the customer is cannot be read (at shop.py:",
+    "library": "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (at shop.py:",
     "wrong type": "returned int, and its annotation says Paid; nothing was written",
 }
 PAST_THE_SERVICE = ("sys.exit", "cancelled", "beyond", "generator")
@@ -189,3 +199,41 @@ def test_an_interrupt_stops_a_run_as_one(placed: Path) -> None:
     name = write_stream(placed / "in.ndjson", lines("interrupt"))
     done = spawn(placed, "run", "shop:orders", name)
     told(done, 130, "interrupted; 0 of 3 lines are done, run again to go on")
+
+
+def test_an_interrupt_waits_for_no_handler(placed: Path) -> None:
+    """Though it hangs in a thread of the service; nothing is written."""
+    send = [*PLAIN, "send", "shop:awaited", "o-1", "Pay", "card=hang"]
+    with subprocess.Popen(send, cwd=placed, stdout=-1, stderr=-1, text=True) as process:
+        while not (placed / "hanging").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    told(Done(process.returncode, out, err), 130, "Error: interrupted\n")
+    assert [line["version"] for line in spawn(placed, "list", "shop:awaited").lines] == [1]
+
+
+UNREADABLE = """UPDATE entity SET state = '{"$type":"Sent"}' WHERE id = 'o-1'"""
+
+
+@pytest.mark.parametrize("target", ["shop:orders", "shop:awaited", "shop:slowly"])
+def test_what_this_code_cannot_read_is_the_store_s(placed: Path, target: str) -> None:
+    """Not the handler's, which was not begun."""
+    connection = sqlite3.connect("shop.db")
+    with connection:
+        connection.execute(UNREADABLE)
+    connection.close()
+    done = spawn(placed, "send", target, "o-1", "Pay")
+    told(done, 4, "the state of order 'o-1' at version 1 cannot be read")
+
+
+def test_a_target_that_meets_what_it_cannot_read_ends_with_the_store_s_code(
+    cli: Cli, placed: Path
+) -> None:
+    """As it does where a command meets it."""
+    (placed / "shop.py").write_text(SHOP + "\ndef make():\n    orders.get('o-1')\n")
+    connection = sqlite3.connect("shop.db")
+    with connection:
+        connection.execute(UNREADABLE)
+    connection.close()
+    told(cli("list", "shop:make"), 4, "the state of order 'o-1' at version 1 cannot be read")

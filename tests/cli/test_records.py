@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Cli, request, write_stream
 
+from holdfast.cli import records
+
 Fill = Callable[..., None]
 
 
@@ -309,3 +311,20 @@ def test_the_largest_numbers_are_numbers(cli: Cli, filled: None, number: str) ->
     assert len(cli("list", "shop:orders", "--limit", number).lines) == 2
     conflict = cli("send", "shop:orders", "o-1", "Pay", "--expect", number)
     assert conflict.code == 5
+
+
+def test_what_takes_several_pages_is_shown_whole(
+    cli: Cli, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the pages of a store, and up to a limit within one of them."""
+    fill(*[request("o-1", "Place", total=1), request("o-1", "Cancel", reason="x")] * 4)
+    fill(*[request(f"p-{n}", "Place", total=n) for n in range(7)])
+    monkeypatch.setattr(records, "MAX_PAGE", 3)
+    shown = [line["version"] for line in cli("history", "shop:orders", "o-1", "--all").lines]
+    assert shown == [1, 2, 3, 4, 5, 6, 7, 8]
+    five = cli("history", "shop:orders", "o-1", "--after", "1", "--limit", "5")
+    assert [line["version"] for line in five.lines] == [2, 3, 4, 5, 6]
+    assert five.err == "There are more: --after 6, or --all\n"
+    ids = [line["id"] for line in cli("list", "shop:orders", "--all").lines]
+    assert ids == [f"p-{n}" for n in range(7)]
+    assert len(cli("list", "shop:orders", "--limit", "5").lines) == 5

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import stat
 import subprocess
 import tracemalloc
 from hashlib import sha256
@@ -17,6 +18,7 @@ from tests.cli.conftest import PLAIN, SHOP, Cli, request, spawn, write_stream
 
 from holdfast import open_store
 from holdfast.cli.stream import MAX_LINE_BYTES
+from holdfast.stores.sqlite import SqliteStore
 
 KEYS = ("done_before", "applied", "already_applied", "rejected")
 
@@ -344,6 +346,17 @@ def test_a_file_without_a_command_is_done_at_once(cli: Cli, shop: Path, content:
     assert (done.code, summary(done)) == (0, (0, 0, 0, 0))
 
 
+def test_the_end_of_a_long_line_belongs_to_the_content(cli: Cli, shop: Path) -> None:
+    """A file that differs there only is another file."""
+    for end in "ab":
+        text = "x" * (MAX_LINE_BYTES + 1_500_000) + end
+        (shop / f"{end}.ndjson").write_text(f"{text}\n{json.dumps(GOOD)}\n")
+    first = cli("run", "shop:orders", "a.ndjson", "--rejected", os.devnull)
+    assert summary(first) == (0, 1, 0, 1)
+    other = cli("run", "shop:orders", "b.ndjson", "--rejected", os.devnull)
+    assert other.lines[0]["done_before"] == 0
+
+
 def test_the_standard_input_is_a_file_like_others(cli: Cli, shop: Path) -> None:
     """It has a fingerprint too, so that the same again applies nothing."""
     text = json.dumps(GOOD) + "\n{\n"
@@ -432,6 +445,31 @@ def test_the_input_does_not_become_its_own_file_of_rejected_lines(cli: Cli, shop
     before = (shop / name).read_bytes()
     assert cli("run", "shop:orders", name, "--rejected", name).code == 2
     assert (shop / name).read_bytes() == before
+
+
+def test_rejected_lines_are_on_the_disk_before_their_batch(
+    cli: Cli, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of their file is, and then each batch's, before the commit that passes them."""
+    steps: list[str] = []
+    fsync, commit = os.fsync, SqliteStore.commit
+
+    def sync(number: int) -> None:
+        fsync(number)
+        status = os.fstat(number)
+        steps.append("folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes")
+
+    def commit_and_tell(*args: Any, **options: Any) -> Any:
+        steps.append("commit")
+        return commit(*args, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(SqliteStore, "commit", commit_and_tell)
+    name = write_stream(shop / "in.ndjson", ["{", GOOD, "["])
+    cli("run", "shop:orders", name, "--batch", "1", "--rejected", "rejects")
+    size = (shop / "rejects").stat().st_size
+    first = (shop / "rejects").read_bytes().index(b"\n") + 1
+    assert steps == ["folder", f"{first} bytes", "commit", "commit", f"{size} bytes", "commit"]
 
 
 def test_two_runs_of_one_input_do_not_mix(cli: Cli, shop: Path) -> None:

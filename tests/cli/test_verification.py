@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,48 @@ def test_an_anchor_is_made_then_moved_on(cli: Cli, shop: Path, filled: None) -> 
     second = cli("verify", URL, "--anchor", "anchor.json", "--table")
     assert "anchor             anchor.json moved from position 3 to 4\n" in second.out
     assert sorted(path.name for path in shop.glob("*anchor*")) == ["anchor.json"]
+
+
+def test_an_anchor_is_on_the_disk_before_it_is_in_place(
+    cli: Cli, filled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its place is, before the command ends: power may fail at any moment."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def sync(number: int) -> None:
+        fsync(number)
+        is_folder = stat.S_ISDIR(os.fstat(number).st_mode)
+        steps.append("folder" if is_folder else f"{os.fstat(number).st_size} bytes")
+
+    def move(path: Path, target: Path) -> Path:
+        steps.append("moved")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        patch.setattr(Path, "replace", move)
+        assert cli("verify", URL, "--anchor", "anchor.json").code == 0
+    size = Path("anchor.json").stat().st_size
+    assert steps == [f"{size} bytes", "moved", "folder"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_an_anchor_keeps_its_mode(cli: Cli, filled: None, mode: int) -> None:
+    """Whoever could not read it still cannot."""
+    cli("verify", URL, "--anchor", "anchor.json")
+    assert Path("anchor.json").stat().st_mode & 0o777 == 0o666 & ~umask()
+    Path("anchor.json").chmod(mode)
+    before = Path("anchor.json").read_bytes()
+    assert cli("verify", URL, "--anchor", "anchor.json").code == 0
+    assert Path("anchor.json").read_bytes() != before
+    assert Path("anchor.json").stat().st_mode & 0o777 == mode
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_an_anchor_finds_what_was_cut_off_and_stays_as_it_was(

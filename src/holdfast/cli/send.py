@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -36,8 +36,6 @@ from holdfast.machine.model import TAG_FIELD
 from holdfast.record import Change, Record, Request
 from holdfast.service.async_service import AsyncService
 from holdfast.service.call import check_request
-
-T = TypeVar("T")
 
 
 def _complete_command(
@@ -160,23 +158,14 @@ def _metadata(by: str | None, notes: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _call(service: AnyService, verb: str, id: str, command: Any, **options: Any) -> Any:
-    """Call the service, one that awaits in a loop of its own; raises Failure for all it raises."""
+    """Call the service, one that awaits in a loop of its own; raises Failure for its errors."""
     function: Callable[..., Any] = getattr(service, verb)
     try:
         if isinstance(service, AsyncService):
-            return asyncio.run(_await(service, function(id, command, **options)))
+            return asyncio.run(function(id, command, **options))
         return function(id, command, **options)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+    except Exception as error:
         raise failure_of_call(service.machine, error) from error
-
-
-async def _await(service: AsyncService[Any, Any, Any], call: Awaitable[T]) -> T:
-    try:
-        return await call
-    finally:
-        await service.drain()
 
 
 def _show_record(machine: AnyMachine, record: Record[Any], *, as_json: bool) -> None:
