@@ -14,20 +14,34 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "typing"
-MYPY = ("mypy", "--strict", "--warn-unreachable", "--config-file=", "--python-version=3.11")
+FILES = {"coroutines.py": 70, "members.py": 20, "usage.py": 90}
+"""The files, and how many mistakes are planted in each at least."""
+VERSIONS = ("3.11", "3.12", "3.13")
+MYPY = ("mypy", "--strict", "--warn-unreachable", "--config-file=")
+
+Places = dict[tuple[str, int], str]
+"""What is said of lines of the files."""
 
 
-def planted(usage: Path) -> set[int]:
+def planted() -> set[tuple[str, int]]:
     """Return the lines that are marked as mistakes."""
-    lines = usage.read_text("utf-8").splitlines()
-    return {number for number, line in enumerate(lines, 1) if line.endswith("  # error")}
+    return {
+        (name, number)
+        for name in FILES
+        for number, line in enumerate(lines_of(name), 1)
+        if line.endswith("  # error")
+    }
 
 
-def told(usage: Path, found: dict[int, str], lines: set[int]) -> str:
+def lines_of(name: str) -> list[str]:
+    return (FOLDER / name).read_text("utf-8").splitlines()
+
+
+def told(found: Places, places: set[tuple[str, int]]) -> str:
     """Return what was said about some lines, with their text."""
-    text = usage.read_text("utf-8").splitlines()
     return "".join(
-        f"\n{line}: {text[line - 1].strip()} {found.get(line, '')}" for line in sorted(lines)
+        f"\n{name}:{number}: {lines_of(name)[number - 1].strip()} {found.get((name, number), '')}"
+        for name, number in sorted(places)
     )
 
 
@@ -45,44 +59,56 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
-def found_by_mypy(usage: Path, folder: Path) -> dict[int, str]:
-    """Return mypy's errors by line."""
-    output = run(*MYPY, f"--cache-dir={folder}/cache", str(usage), cwd=folder)
-    errors: dict[int, str] = {}
+def found_by_mypy(version: str, folder: Path) -> Places:
+    """Return mypy's errors."""
+    options = (f"--python-version={version}", f"--cache-dir={folder}/cache")
+    output = run(*MYPY, *options, *(str(FOLDER / name) for name in FILES), cwd=folder)
+    errors: Places = {}
     for line in output.splitlines():
-        match = re.match(rf"(.*){usage.name}:(\d+): error: (.*)", line)
+        match = re.match(r".*?(\w+\.py):(\d+): error: (.*)", line)
         if match:
-            errors[int(match[2])] = match[3]
+            errors[match[1], int(match[2])] = match[3]
         else:
             assert ": note: " in line or line.startswith("Found "), line
     return errors
 
 
-def found_by_pyright(usage: Path, folder: Path) -> dict[int, str]:
-    """Return pyright's errors by line; it checks a copy, since the project leaves the file out."""
-    (folder / usage.name).write_text(usage.read_text("utf-8"), "utf-8")
-    output = run("pyright", "--outputjson", "--pythonpath", sys.executable, usage.name, cwd=folder)
-    report = json.loads(output)
-    assert report["summary"]["filesAnalyzed"] == 1
+def found_by_pyright(version: str, folder: Path) -> Places:
+    """Return pyright's errors; it checks copies, since the project leaves the files out."""
+    for name in FILES:
+        (folder / name).write_text((FOLDER / name).read_text("utf-8"), "utf-8")
+    options = ("--outputjson", "--pythonpath", sys.executable, "--pythonversion", version)
+    report = json.loads(run("pyright", *options, *FILES, cwd=folder))
+    assert report["summary"]["filesAnalyzed"] == len(FILES)
     return {
-        finding["range"]["start"]["line"] + 1: finding["message"]
+        (Path(finding["file"]).name, finding["range"]["start"]["line"] + 1): finding["message"]
         for finding in report["generalDiagnostics"]
         if finding["severity"] == "error"
     }
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("usage.py", 90), ("members.py", 20)])
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("find", [found_by_mypy, found_by_pyright])
 def test_a_type_checker_finds_the_planted_mistakes_and_no_others(
-    find: Callable[[Path, Path], dict[int, str]], name: str, at_least: int, tmp_path: Path
+    find: Callable[[str, Path], Places], version: str, tmp_path: Path
 ) -> None:
     """The correct uses around them, and what they assert of their types, pass."""
-    usage = FOLDER / name
-    found = find(usage, tmp_path)
+    found = find(version, tmp_path)
 
-    mistakes = planted(usage)
-    assert len(mistakes) >= at_least
+    mistakes = planted()
     missed = mistakes - found.keys()
     wrong = found.keys() - mistakes
-    assert not missed, f"these pass: {told(usage, found, missed)}"
-    assert not wrong, f"these do not: {told(usage, found, wrong)}"
+    assert not missed, f"these pass: {told(found, missed)}"
+    assert not wrong, f"these do not: {told(found, wrong)}"
+
+
+@pytest.mark.parametrize(("name", "at_least"), FILES.items())
+def test_many_mistakes_are_planted(name: str, at_least: int) -> None:
+    """As many as there were, at the least."""
+    assert len([place for place in planted() if place[0] == name]) >= at_least
+
+
+def test_the_versions_are_those_that_the_package_names() -> None:
+    """All that the classifiers promise are checked."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert tuple(re.findall(r"Python :: (3\.\d+)", text)) == VERSIONS
