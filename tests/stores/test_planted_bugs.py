@@ -59,15 +59,14 @@ BUGS = {
         "if write.expected or connection.execute(statement, each.entity).rowcount == 1:",
     ),
     "a checkpoint is written in a transaction of its own": Bug(
-        "stores/sqlite/store.py",
-        "        return self.connections.write(apply, bound, timeout_seconds)\n",
-        "        if checkpoint is not None:\n"
-        "            position = {'name': checkpoint.name, 'position': checkpoint.position}\n"
-        "            position = {**position, 'updated_at': recorded_at}\n"
-        "            query = QUERIES['save_checkpoint'].text\n"
-        "            write = self.connections.write\n"
-        "            write(lambda writer, _: writer.execute(query, position), [], None)\n"
-        "        return self.connections.write(apply, bound, timeout_seconds)\n",
+        "stores/sqlite/statements.py",
+        "    outcomes = _write(connection, writes, recorded_at)\n    outcomes += [_is_at",
+        "    if terms.checkpoint is not None:\n"
+        "        parameters = (*terms.checkpoint[:2], recorded_at)\n"
+        '        connection.execute(QUERIES["save_checkpoint"].positional, parameters)\n'
+        '        connection.execute("COMMIT")\n'
+        '        connection.execute("BEGIN")\n'
+        "    outcomes = _write(connection, writes, recorded_at)\n    outcomes += [_is_at",
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py",
@@ -81,9 +80,9 @@ BUGS = {
         f"{SQL}/queries.sql", "AND id = :id AND key = :key;", "AND :id = :id AND key = :key;"
     ),
     "a batch that failed is not rolled back": Bug(
-        "stores/sqlite/store.py",
-        'connection.execute("ROLLBACK")\n                    return settled',
-        'connection.execute("COMMIT")\n                    return settled',
+        "stores/sqlite/statements.py",
+        'connection.execute("ROLLBACK")\n            return settled',
+        'connection.execute("COMMIT")\n            return settled',
     ),
     "the digest leaves out a column": Bug("stores/contract.py", 'row.metadata or "",', '"",'),
     "the digest leaves out what was before": Bug(

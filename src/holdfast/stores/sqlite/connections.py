@@ -7,9 +7,9 @@ while it is free, which keeps its page cache warm, and otherwise one of their ow
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, TypeVar
 
 from holdfast.errors import StoreError
@@ -17,9 +17,9 @@ from holdfast.stores.contract import Clock, CommitUncertainError
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.errors import code_of, store_error
 from holdfast.stores.sqlite.file import SqliteFile, Stamp, stamp_of_still
+from holdfast.stores.turns import FOR_EVER, TAKEN, Taken, Turns
 
 T = TypeVar("T")
-G = TypeVar("G")
 
 OLDEST_SQLITE = (3, 38, 0)
 MAX_IDLE_READERS = 8
@@ -34,119 +34,141 @@ class Connections:
         self._file = file
         self._url = file.url
         self._clock = clock
-        self._lock = threading.Lock()  # holds the writer
+        self._turns = Turns(file.url)  # at the writer
+        self._reads_beside = not file.in_memory and file.mode != "ro"
         self._writer: sqlite3.Connection | None = None
         self._stamp: Stamp | None = None  # of a file that the writer takes to be still
         self._readers: list[sqlite3.Connection] = []
-        self._reading: set[int] = set()  # threads that read on a connection of their own
-        self._forking: int | None = None  # the thread that holds the lock for a fork
+        self._reading: set[object] = set()  # what is read on connections of their own
+        self._forking: int | None = None  # the thread whose turn lasts through a fork
         self._unusable: str | None = None
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
-        """Read on a connection that nobody else uses meanwhile; raises StoreError."""
+        """Read on a connection that nobody else uses meanwhile; raises StoreError.
+
+        A transaction that `read` begins ends with it.
+        """
+        patience = 0 if self._reads_beside else FOR_EVER
+        result = self._turns.take(patience, self._read_on_writer, read, given)
+        return self._read_beside(read, given) if result is TAKEN else result
+
+    def _read_on_writer(self, read: Callable[..., T], given: tuple[Any, ...]) -> T:
         if self._file.mode == "ro":
-            return self._read_only(lambda connection: read(connection, *given))
-        connection = self._take_reader()
+            return self._read_still(read, given)
+        connection = self._writer or self.open_writer()
         try:
-            return read(connection, *given)
+            return _read_on(connection, read, given)
+        except sqlite3.Error as error:
+            raise store_error("read", self._url, error) from error
+
+    def _read_beside(self, read: Callable[..., T], given: tuple[Any, ...]) -> T:
+        """Read while the writer is taken."""
+        this = object()
+        connection = None
+        try:
+            self._begin_reading(this)
+            connection = self._idle_reader() or self._file.connect()
+            return _read_on(connection, read, given)
         except sqlite3.Error as error:
             raise store_error("read", self._url, error) from error
         finally:
-            self._give_back(connection)
+            try:
+                if connection is None:
+                    pass
+                elif len(self._readers) < MAX_IDLE_READERS and self._unusable is None:
+                    self._readers.append(connection)
+                else:
+                    connection.close()
+            finally:
+                self._reading.discard(this)
 
-    def _read_only(self, read: Callable[[sqlite3.Connection], T]) -> T:
+    def _read_still(self, read: Callable[..., T], given: tuple[Any, ...]) -> T:
         """Read; once more where the file was taken to be still, and was written meanwhile."""
         patience = time.monotonic() + self._file.busy_timeout_seconds
-        with self._lock:
-            while True:
-                connection = self.open_writer()
-                try:
-                    result = read(connection)
-                except sqlite3.Error as error:
-                    if self._is_undisturbed():
-                        raise store_error("read", self._url, error) from error
-                else:
-                    if self._is_undisturbed():
-                        return result
-                self._drop_writer()
-                if time.monotonic() > patience:
-                    raise StoreError(f"{self._url} was written all the time; read it again later")
+        while True:
+            connection = self.open_writer()
+            try:
+                result = _read_on(connection, read, given)
+            except sqlite3.Error as error:
+                if self._is_undisturbed():
+                    raise store_error("read", self._url, error) from error
+            else:
+                if self._is_undisturbed():
+                    return result
+            self._drop_writer()
+            if time.monotonic() > patience:
+                raise StoreError(f"{self._url} was written all the time; read it again later")
 
-    def write(
-        self,
-        apply: Callable[[sqlite3.Connection, G], T],
-        bound: G,
-        timeout_seconds: float | None,
-    ) -> T:
-        """Apply in a transaction, which `apply` may end; where it raises, nothing is written."""
+    def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
+        """Apply in a transaction, which `apply` may end; where it raises, nothing is written.
+
+        Waits for other writers, threads and processes together, as long as the file allows, and
+        no longer than the timeout.
+        """
         if self._file.mode == "ro":
             raise StoreError(f"{self._url} is open for reading only (mode=ro); nothing was written")
         patience = self._file.busy_timeout_seconds
-        if timeout_seconds is not None:
-            patience = min(patience, max(timeout_seconds, 0.001))
-        if not self._lock.acquire(timeout=patience):
+        if timeout_seconds is None:
+            result: T | Taken = self._turns.take(0, self._transact, apply, given)
+            if result is not TAKEN:
+                return result
+        else:
+            patience = min(patience, max(timeout_seconds, 0.0))
+        deadline = time.monotonic() + patience
+        result = self._turns.take(patience, self._transact_until, deadline, apply, given)
+        if result is TAKEN:
             raise StoreError(
                 f"{self._url} has been written by other threads for {patience:g} s; nothing was "
                 "written, try again later"
             )
-        try:
-            connection = self._writer or self.open_writer()
-            if timeout_seconds is None:
-                return self._transact(connection, apply, bound)
-            _wait_for_others(connection, patience)
-            try:
-                return self._transact(connection, apply, bound)
-            finally:
-                if connection is self._writer:  # else it failed, and is closed
-                    _wait_for_others(connection, self._file.busy_timeout_seconds)
-        finally:
-            self._lock.release()
-
-    def _transact(
-        self,
-        connection: sqlite3.Connection,
-        apply: Callable[[sqlite3.Connection, G], T],
-        bound: G,
-    ) -> T:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            result = apply(connection, bound)
-        except BaseException as error:
-            self._roll_back(connection)
-            if isinstance(error, sqlite3.Error):
-                raise store_error("write", self._url, error) from error
-            raise
-        if connection.in_transaction:
-            try:
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise self._commit_error(connection, error) from error
-            except BaseException:
-                self._roll_back(connection)
-                raise
         return result
 
+    def _transact_until(
+        self, deadline: float, apply: Callable[..., T], given: tuple[Any, ...]
+    ) -> T:
+        """Apply in a transaction that begins before a moment."""
+        connection = self._writer or self.open_writer()
+        usual = _busy_timeout(self._file.busy_timeout_seconds)
+        try:
+            connection.execute(_busy_timeout(max(0.0, deadline - time.monotonic())))
+            return self._transact(apply, given)
+        finally:
+            if connection is self._writer:  # else it failed, and is closed
+                connection.execute(usual)
+
+    def _transact(self, apply: Callable[..., T], given: tuple[Any, ...]) -> T:
+        connection = self._writer or self.open_writer()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = apply(connection, *given)
+            if connection.in_transaction:
+                try:
+                    connection.execute("COMMIT")
+                except sqlite3.Error as error:
+                    raise self._commit_error(connection, error) from error
+            return result
+        except sqlite3.Error as error:
+            raise store_error("write", self._url, error) from error
+        finally:
+            if connection is self._writer and connection.in_transaction:
+                try:
+                    connection.execute("ROLLBACK")
+                except sqlite3.Error:
+                    # A connection that cannot roll back is beyond use; closing it rolls back.
+                    self._drop_writer()
+
     def _commit_error(self, connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:
-        """Roll back where that can still be done, and return what to tell."""
+        """Return what to tell, having dropped a connection that tells nothing any more."""
         # A full disk takes a part of the transaction, and never the end that makes it count.
         if connection.in_transaction or code_of(error) == "SQLITE_FULL":
-            self._roll_back(connection)
             return store_error("write", self._url, error)
         self._drop_writer()
         return CommitUncertainError(
             f"{self._url} failed while committing: {error}; whether it was stored is not known"
         )
 
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            # A connection that cannot roll back is beyond use; closing it rolls back.
-            self._drop_writer()
-
     def open_writer(self) -> sqlite3.Connection:
-        """Return the writer, opened and migrated; the caller holds the lock."""
+        """Return the writer, opened and migrated; it is the caller's turn."""
         if self._writer is not None:
             return self._writer
         if self._unusable is not None:
@@ -176,18 +198,20 @@ class Connections:
         return connection
 
     def close(self) -> None:
-        """See `Store.close`. Waits for a write that is under way."""
-        with self._lock:
-            self._unusable = "is closed; open it again with open_store"
-            self._drop_writer()
-            self._drop_readers()
+        """See `Store.close`. Waits for what is under way."""
+        self._turns.take(FOR_EVER, self._close)
+
+    def _close(self) -> None:
+        self._unusable = "is closed; open it again with open_store"
+        self._drop_writer()
+        self._drop_readers()
 
     def before_fork(self) -> None:
         """Wait, with a bound, for what is under way, and close every connection to a file."""
         patience = time.monotonic() + self._file.busy_timeout_seconds
-        if not self._lock.acquire(timeout=self._file.busy_timeout_seconds):
+        if not self._turns.hold(self._file.busy_timeout_seconds):
             return
-        self._forking = threading.get_ident()
+        self._forking = get_ident()
         if not self._file.in_memory:
             self._drop_writer()
             while self._reading and time.monotonic() < patience:
@@ -196,9 +220,9 @@ class Connections:
 
     def after_fork_in_parent(self) -> None:
         """Let the threads go on; the next use opens the file again."""
-        if self._forking == threading.get_ident():
+        if self._forking == get_ident():
             self._forking = None
-            self._lock.release()
+            self._turns.let_go()
 
     def after_fork_in_child(self) -> None:
         """Begin anew, or refuse to where the parent's connections could not be closed before."""
@@ -209,7 +233,7 @@ class Connections:
             for connection in held:  # never closed: that would be done with the parent's locks
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
             _inherited.extend(held)
-        quiet = self._forking == threading.get_ident() and not self._reading
+        quiet = self._forking == get_ident() and not self._reading
         if (held or not quiet) and self._unusable is None:
             self._unusable = (
                 "was opened before a fork and stayed with the parent process"
@@ -217,7 +241,7 @@ class Connections:
                 else "was in use by another thread during a fork and stayed with the parent "
                 "process; fork before threads use it"
             )
-        self._lock = threading.Lock()
+        self._turns = Turns(self._url)
         self._forking = None
         self._writer = None
         self._readers = []
@@ -226,19 +250,13 @@ class Connections:
     def _is_undisturbed(self) -> bool:
         return self._stamp is None or self._stamp == stamp_of_still(self._file.path)
 
-    def _take_reader(self) -> sqlite3.Connection:
-        if self._lock.acquire(blocking=self._file.in_memory):
-            try:
-                return self._writer or self.open_writer()
-            except BaseException:
-                self._lock.release()
-                raise
-        self._begin_reading()
-        try:
-            return self._idle_reader() or self._file.connect()
-        except BaseException:
-            self._reading.discard(threading.get_ident())
-            raise
+    def _begin_reading(self, this: object) -> None:
+        """Enter what is read, which a fork waits for, once there is a file to read."""
+        self._reading.add(this)
+        while self._writer is None:  # being opened by another thread, or closed for a fork
+            self._reading.discard(this)
+            self._turns.take(FOR_EVER, self.open_writer)
+            self._reading.add(this)
 
     def _idle_reader(self) -> sqlite3.Connection | None:
         try:
@@ -246,36 +264,25 @@ class Connections:
         except IndexError:
             return None
 
-    def _begin_reading(self) -> None:
-        """Enter the threads that read, which a fork waits for, once there is a file to read."""
-        thread = threading.get_ident()
-        self._reading.add(thread)
-        while self._writer is None:  # being opened by another thread, or closed for a fork
-            self._reading.discard(thread)
-            with self._lock:
-                self.open_writer()
-            self._reading.add(thread)
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        if connection is self._writer:
-            self._lock.release()
-            return
-        if len(self._readers) < MAX_IDLE_READERS and self._unusable is None:
-            self._readers.append(connection)
-        else:
-            connection.close()
-        self._reading.discard(threading.get_ident())
-
     def _drop_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def _drop_readers(self) -> None:
         while self._readers:
             self._readers.pop().close()
 
 
-def _wait_for_others(connection: sqlite3.Connection, seconds: float) -> None:
-    """Bound the wait for other processes' writes."""
-    connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+def _read_on(connection: sqlite3.Connection, read: Callable[..., T], given: tuple[Any, ...]) -> T:
+    """Read, and end the transaction that `read` began."""
+    try:
+        return read(connection, *given)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _busy_timeout(seconds: float) -> str:
+    """Return the statement that bounds the wait for other processes' writes."""
+    return f"PRAGMA busy_timeout = {seconds * 1000:.0f}"

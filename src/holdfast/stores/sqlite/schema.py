@@ -9,7 +9,7 @@ from holdfast.errors import StoreError
 from holdfast.machine.canonical import format_time
 from holdfast.stores.contract import Clock
 from holdfast.stores.sql import Migration, load_migrations
-from holdfast.stores.sqlite.statements import QUERIES, one_moment
+from holdfast.stores.sqlite.statements import QUERIES, begin_moment
 
 
 def expect_store(connection: sqlite3.Connection, url: str, *, read_only: bool) -> None:
@@ -74,10 +74,10 @@ def schema_version(connection: sqlite3.Connection, url: str) -> int:
 
 def flaws(connection: sqlite3.Connection, url: str) -> list[str]:
     """Return, in words, what of the schema is gone, and what positions of the log are."""
-    with one_moment(connection):
-        number = schema_version(connection, url)
-        stored = connection.execute(QUERIES["definitions"].text).fetchall()
-        given, last = connection.execute(QUERIES["last_positions"].text).fetchone()
+    begin_moment(connection)
+    number = schema_version(connection, url)
+    stored = connection.execute(QUERIES["definitions"].text).fetchall()
+    given, last = connection.execute(QUERIES["last_positions"].text).fetchone()
     same = number == load_migrations("sqlite")[-1].number
     gone = _definitions() - set(stored) if same else set()
     found = [f"the {kind} {name} is not there as it was made" for kind, name, _ in gone]

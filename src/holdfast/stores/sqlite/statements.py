@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from holdfast.machine.canonical import parse_time
+from holdfast.machine.canonical import format_time, parse_time
 from holdfast.stores.contract import (
     Applied,
     Check,
@@ -24,6 +23,7 @@ from holdfast.stores.contract import (
     LogRow,
     Outcome,
     Write,
+    all_or_none,
     digest_of,
     judge,
 )
@@ -43,27 +43,58 @@ def load(connection: sqlite3.Connection, keys: Sequence[Key], clock: Clock) -> l
         row = connection.execute(_LOAD, (keys[0].machine, keys[0].id)).fetchone()
         return [_loaded(row, now, {})]
     wanted = json.dumps([(key.machine, key.id) for key in keys])
-    with one_moment(connection):
-        rows = connection.execute(QUERIES["load_many"].positional, (wanted,)).fetchall()
-        found = {(row[0], row[1]): row for row in rows}
-        return [
-            _loaded(found.get((key.machine, key.id)), now, _load_keys(connection, key))
-            for key in keys
-        ]
+    begin_moment(connection)
+    rows = connection.execute(QUERIES["load_many"].positional, (wanted,)).fetchall()
+    found = {(row[0], row[1]): row for row in rows}
+    return [
+        _loaded(found.get((key.machine, key.id)), now, _load_keys(connection, key)) for key in keys
+    ]
 
 
-@contextmanager
-def one_moment(connection: sqlite3.Connection) -> Generator[None]:
-    """Have several statements read one state of the database, whoever writes meanwhile."""
+def begin_moment(connection: sqlite3.Connection) -> None:
+    """Have the statements from here to the end of the reading see one state of the database."""
     connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
+
+
+def write_each(
+    connection: sqlite3.Connection, writes: Sequence[Write], clock: Clock
+) -> list[Outcome]:
+    """Write the entities that are at the expected version, and their log rows."""
+    return _write(connection, writes, format_time(clock()))
+
+
+class Terms(Struct, frozen=True):
+    """What has to hold for a commit to happen, and what it moves along."""
+
+    atomic: bool
+    checks: Sequence[Check]
+    checkpoint: Checkpoint | None
+
+
+def write_on_terms(
+    connection: sqlite3.Connection, writes: Sequence[Write], terms: Terms, clock: Clock
+) -> list[Outcome]:
+    """Write where the terms hold, and report what does not; then all is rolled back."""
+    recorded_at = format_time(clock())
+    outcomes = _write(connection, writes, recorded_at)
+    outcomes += [_is_at(connection, check) for check in terms.checks]
+    checkpoint = terms.checkpoint
+    is_late = False
+    if checkpoint is not None:
+        outcomes.append(_judged(connection, checkpoint, writes))
+        is_late = not outcomes[-1].applied
+    if terms.atomic or terms.checks or is_late:
+        settled = all_or_none(writes, outcomes)
+        if settled is not None:
             connection.execute("ROLLBACK")
+            return settled
+    if checkpoint is not None:
+        parameters = (checkpoint.name, checkpoint.position, recorded_at)
+        connection.execute(QUERIES["save_checkpoint"].positional, parameters)
+    return outcomes
 
 
-class Bound(Struct, frozen=True):
+class _Bound(Struct, frozen=True):
     """A write as the parameters of its statements."""
 
     write: Write
@@ -71,7 +102,7 @@ class Bound(Struct, frozen=True):
     log: list[tuple[Any, ...]]
 
 
-def bind(write: Write, recorded_at: str) -> Bound:
+def _bind(write: Write, recorded_at: str) -> _Bound:
     """Fill in the recording time and the chain of digests."""
     digest = write.previous_digest
     log: list[tuple[Any, ...]] = []
@@ -80,12 +111,14 @@ def bind(write: Write, recorded_at: str) -> Bound:
         log.append(astuple(row)[1:-2] + (recorded_at, digest))  # noqa: RUF005 (half the time)
     columns = astuple(write.entity)
     if write.expected:
-        return Bound(write, (*columns[2:-1], digest, *columns[:2], write.expected), log)
-    return Bound(write, (*columns[:-1], digest), log)
+        return _Bound(write, (*columns[2:-1], digest, *columns[:2], write.expected), log)
+    return _Bound(write, (*columns[:-1], digest), log)
 
 
-def write_entities(connection: sqlite3.Connection, bound: Sequence[Bound]) -> list[Outcome]:
-    """Write the entities that are at the expected version, and their log rows."""
+def _write(
+    connection: sqlite3.Connection, writes: Sequence[Write], recorded_at: str
+) -> list[Outcome]:
+    bound = [_bind(write, recorded_at) for write in writes]
     if len(bound) > 1 and _write_all_entities(connection, bound):
         rows = [row for each in bound for row in each.log]
         connection.executemany(_INSERT_TRANSITION, rows)
@@ -109,7 +142,7 @@ def write_entities(connection: sqlite3.Connection, bound: Sequence[Bound]) -> li
     return outcomes
 
 
-def _write_all_entities(connection: sqlite3.Connection, bound: Sequence[Bound]) -> bool:
+def _write_all_entities(connection: sqlite3.Connection, bound: Sequence[_Bound]) -> bool:
     """Update many entities in one go, or create them; where one is too late, none is written."""
     if any(each.write.purge for each in bound):
         return False
@@ -142,7 +175,7 @@ def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
     return Outcome(False, version, deleted=gone)
 
 
-def is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
+def _is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
     """Tell whether an entity is at a version."""
     row = connection.execute(_LOAD, (check.machine, check.id)).fetchone()
     version, gone = (0, False) if row is None else (row[2], row[3] is None)
@@ -151,7 +184,7 @@ def is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
     return Outcome(False, version, deleted=gone)
 
 
-def judged(
+def _judged(
     connection: sqlite3.Connection, checkpoint: Checkpoint, writes: Sequence[Write]
 ) -> Outcome:
     """Tell whether a checkpoint may be moved."""

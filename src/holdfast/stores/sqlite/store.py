@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.machine.canonical import format_time
 from holdfast.stores import url_of
 from holdfast.stores.contract import (
     Applied,
@@ -21,7 +20,6 @@ from holdfast.stores.contract import (
     Outcome,
     Store,
     Write,
-    all_or_none,
 )
 from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
@@ -30,14 +28,12 @@ from holdfast.stores.sqlite.connections import Connections
 from holdfast.stores.sqlite.file import Mode, SqliteFile, Synchronous
 from holdfast.stores.sqlite.statements import (
     QUERIES,
-    Bound,
-    bind,
-    is_at,
-    judged,
+    Terms,
+    begin_moment,
     load,
-    one_moment,
     with_origin,
-    write_entities,
+    write_each,
+    write_on_terms,
 )
 
 
@@ -85,41 +81,16 @@ class SqliteStore(Store):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`."""
-        if not (atomic or checks or checkpoint or timeout_seconds):
-            return self._group.commit(writes)
-        recorded_at = format_time(self._clock())
-        bound = [bind(write, recorded_at) for write in writes]
-
-        def apply(connection: sqlite3.Connection, bound: list[Bound]) -> list[Outcome]:
-            outcomes = write_entities(connection, bound)
-            outcomes += [is_at(connection, check) for check in checks]
-            is_late = False
-            if checkpoint is not None:
-                outcomes.append(judged(connection, checkpoint, writes))
-                is_late = not outcomes[-1].applied
-            if atomic or checks or is_late:
-                settled = all_or_none(writes, outcomes)
-                if settled is not None:
-                    connection.execute("ROLLBACK")
-                    return settled
-            if checkpoint is not None:
-                connection.execute(
-                    QUERIES["save_checkpoint"].text,
-                    {
-                        "name": checkpoint.name,
-                        "position": checkpoint.position,
-                        "updated_at": recorded_at,
-                    },
-                )
-            return outcomes
-
-        return self.connections.write(apply, bound, timeout_seconds)
+        if not (atomic or checks or checkpoint is not None):
+            if timeout_seconds is None:
+                return self._group.commit(writes)
+            return self.connections.write(timeout_seconds, write_each, writes, self._clock)
+        terms = Terms(atomic, checks, checkpoint)
+        return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
 
     def _write_together(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
-        recorded_at = format_time(self._clock())
-        bound = [bind(write, recorded_at) for write in writes]
-        return self.connections.write(write_entities, bound, None)
+        return self.connections.write(None, write_each, writes, self._clock)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -134,9 +105,9 @@ class SqliteStore(Store):
         def find(connection: sqlite3.Connection) -> Applied | None:
             name = "transition_at_time" if version is None else "transition_at_version"
             parameters = {"machine": machine, "id": id, "version": version, "time": time}
-            with one_moment(connection):
-                row = connection.execute(QUERIES[name].text, parameters).fetchone()
-                return row and with_origin(connection, LogRow(*row))
+            begin_moment(connection)
+            row = connection.execute(QUERIES[name].text, parameters).fetchone()
+            return row and with_origin(connection, LogRow(*row))
 
         return self.connections.read(find)
 
@@ -155,12 +126,12 @@ class SqliteStore(Store):
 
         def find(connection: sqlite3.Connection) -> list[EntityRow]:
             query = QUERIES["find_in_state"].text
-            with one_moment(connection):
-                return [
-                    EntityRow(*row)
-                    for state_type in dict.fromkeys(state_types)
-                    for row in connection.execute(query, {**page, "state_type": state_type})
-                ]
+            begin_moment(connection)
+            return [
+                EntityRow(*row)
+                for state_type in dict.fromkeys(state_types)
+                for row in connection.execute(query, {**page, "state_type": state_type})
+            ]
 
         return sorted(self.connections.read(find), key=lambda row: row.id)[:limit]
 
