@@ -40,8 +40,8 @@ BUGS = {
     ),
     "a conflict with a deletion looks like any other": Bug(
         "stores/sqlite/statements.py",
-        "return Outcome(False, version, deleted=gone)\n\n\ndef is_at",
-        "return Outcome(False, version)\n\n\ndef is_at",
+        "return Outcome(False, version, deleted=gone)\n\n\ndef _is_at",
+        "return Outcome(False, version)\n\n\ndef _is_at",
     ),
     "a conflict is logged all the same": Bug(
         "stores/sqlite/statements.py",
@@ -117,12 +117,12 @@ BUGS = {
         "events = NULL, state = NULL,",
     ),
     "a deletion forgets the version": Bug(
-        "stores/memory.py",
-        "        self._entities[name] = write.entity\n",
-        "        self._entities[name] = write.entity\n"
+        "stores/tables.py",
+        "        self.entities[name] = write.entity\n",
+        "        self.entities[name] = write.entity\n"
         "        if write.entity.state is None:\n"
-        "            del self._entities[name]\n"
-        "            self._order.remove(name)\n",
+        "            del self.entities[name]\n"
+        "            self.order.remove(name)\n",
         "test_conformance.py::TestMemory",
     ),
     "several reads are several moments": Bug(

@@ -284,6 +284,10 @@ class CommitUncertainError(StoreError):
     """The commit failed and may have happened; the same write must be sent again to know."""
 
 
+class WriteRefusedError(StoreError):
+    """A write was refused for what it is: others of its commit can be written without it."""
+
+
 def seal(write: Write, recorded_at: str) -> Write:
     """Return the write with its recording time and the chain of its digests filled in."""
     digest = write.previous_digest

@@ -1,0 +1,67 @@
+"""The store in memory: what SQLite's indexes refuse it refuses too, and no page costs all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from holdfast import StoreError, open_store
+from holdfast.stores.contract import Key, Store
+from holdfast.testing.conformance.base import stored, versions
+from holdfast.testing.consistency import faults
+from holdfast.testing.writes import write
+
+
+@pytest.fixture(params=["memory://", "sqlite:///:memory:"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Give an empty store, which must agree with itself in the end."""
+    with open_store(request.param) as store:
+        yield store
+        assert faults(store) == []
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_of_two_writes_of_one_entity_one_is_too_late(store: Store, *, atomic: bool) -> None:
+    """Though none of them may be in a commit with the other."""
+    outcomes = store.commit([write("e", "Open"), write("e", "Open", "Closed")], atomic=atomic)
+    assert [outcome.applied for outcome in outcomes] == [not atomic, False]
+    assert versions(store, "e") == [] if atomic else [1]
+
+
+def test_a_version_is_not_logged_twice() -> None:
+    """A write whose log does not lead from the one version to the other is refused."""
+    with open_store("memory://") as store:
+        row = stored(store, write("e", "Open"))
+        made = write("e", "Open", on=row)
+        twice = replace(made, log=tuple(replace(entry, version=1) for entry in made.log))
+        with pytest.raises(StoreError, match="nothing was written"):
+            store.commit([twice, write("f", "Open")])
+        assert versions(store, "e") == [1]
+        assert versions(store, "f") == []
+
+
+def test_a_page_costs_what_is_on_it() -> None:
+    """Whatever the length of the history: of a key, of a time, and of the last versions."""
+    reads: list[Callable[[Store], object]] = [
+        lambda store: store.history("sample", "e", after=store_length - 9, limit=9),
+        lambda store: store.load([Key("sample", "e", ("k",))]),
+        lambda store: store.transition_at("sample", "e", version=store_length),
+        lambda store: store.transition_at("sample", "e", time="2026-01-02T03:04:05.000000Z"),
+    ]
+    best: list[list[float]] = []
+    for store_length in (10, 10_000):
+        with open_store("memory://") as store:
+            states = ["Open"] * store_length
+            stored(store, write("e", *states, keys=["k"]))
+            best.append([min(seconds(read, store) for _ in range(30)) for read in reads])
+    assert [long < 20 * short for short, long in zip(*best, strict=True)] == [True] * len(reads)
+
+
+def seconds(read: Callable[[Store], object], store: Store) -> float:
+    """Return how long a read takes."""
+    began = time.perf_counter()
+    read(store)
+    return time.perf_counter() - began
