@@ -10,6 +10,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.async_service.support import (
@@ -79,20 +80,23 @@ def test_a_loop_that_is_closed_in_mid_flight_harms_no_other(
     run: Run, store: WatchedStore, service: AsyncSample
 ) -> None:
     """What it sent stays written; the callers of other loops are answered."""
+    told: list[dict[str, Any]] = []
     loop = asyncio.new_event_loop()
     store.hold()
     pending = loop.create_task(service.handle("e", Add(1)))
     loop.run_until_complete(until(lambda: store.commits))
     assert not pending.done()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "call_exception_handler", lambda context: None)
-        loop.close()
+    loop.close()
     store.release()
 
     record = run(service.handle("e", Add(10)))
 
     assert (record.version, record.state) == (2, Open(11))
-    gc.collect()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "call_exception_handler", told.append)
+        del pending
+        gc.collect()
+    assert [context["message"] for context in told] == ["Task was destroyed but it is pending!"]
 
 
 def test_a_loop_that_ends_cancels_its_callers(
