@@ -20,6 +20,7 @@ from holdfast import (
     DecodeError,
     DefinitionError,
     GuardFailedError,
+    HandlerCancelledError,
     HoldfastError,
     InvalidTransitionError,
     KeyReusedError,
@@ -52,6 +53,7 @@ SAMPLES: dict[str, HoldfastError] = {
     "CheckpointConflictError": CheckpointConflictError("order", "stream", 3, 5),
     "CircuitOpenError": CircuitOpenError("order", "o-2", CONFLICT, 0.25),
     "NotFoundError": NotFoundError("order", "o-1"),
+    "HandlerCancelledError": HandlerCancelledError("the handler was cancelled"),
     "TransactionClosedError": TransactionClosedError("committed before"),
     "BatchError": BatchError(
         "2 of 9 commands failed", {3: NotFoundError("order", "a"), 7: RejectedError("no")}

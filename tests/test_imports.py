@@ -18,6 +18,7 @@ LAYERS = [
     {"holdfast.machine"},
     {
         "holdfast.stores.contract",
+        "holdfast.stores.fork",
         "holdfast.service.attempts",
         "holdfast.service.batch",
         "holdfast.service.call",
@@ -25,6 +26,7 @@ LAYERS = [
         "holdfast.service.contention",
         "holdfast.service.decide",
         "holdfast.service.draft",
+        "holdfast.service.handling",
         "holdfast.service.keys",
         "holdfast.service.lockstep",
         "holdfast.service.origin",

@@ -12,6 +12,7 @@
     │   ├── RetriesExhaustedError   … and so it was at every attempt that the retry allows
     │   └── CheckpointConflictError another reader of the stream was first; read from there
     ├── CircuitOpenError            not tried: conflicts were too many of late
+    ├── HandlerCancelledError       nothing written; what the handler awaited was cancelled
     ├── NotFoundError               no such entity
     ├── TransactionClosedError      a transaction that was committed or abandoned is over
     ├── BatchError                  an exception group: the failures of an all-or-nothing batch
@@ -233,6 +234,10 @@ class CircuitOpenError(HoldfastError):
         if self.id is None:
             return f"a transaction of {self.machine}"
         return entity_name(self.machine, self.id)
+
+
+class HandlerCancelledError(HoldfastError):
+    """A handler was cancelled, and not by its caller: by what it awaited. Nothing was written."""
 
 
 class TransactionClosedError(HoldfastError):

@@ -48,6 +48,7 @@ class WatchedStore(SqliteStore):
         """The ids of each load."""
         self.commits: list[dict[str, int]] = []
         """How many log rows each commit has, by id."""
+        self.before_load: Callable[[Sequence[Key]], object] = lambda keys: None
         self.before_commit: Callable[[Sequence[Write]], object] = lambda writes: None
         self._free = threading.Event()
         self._free.set()
@@ -62,6 +63,7 @@ class WatchedStore(SqliteStore):
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         self.loads.append([key.id for key in keys])
+        self.before_load(keys)
         return super().load(keys)
 
     def commit(self, writes: Sequence[Write], **options: Any) -> list[Outcome]:
@@ -85,8 +87,8 @@ def rival_on(store: Store, deps: Interrupt = undisturbed) -> SyncSample:
 
 def unanswered(service: AsyncService[Any, Any, Any]) -> int:
     """Return how many calls a service has accepted and not answered."""
-    desks = service._coalescer.intake.desks  # pyright: ignore[reportPrivateUsage]
-    return sum(len(desk.unanswered) for desk in desks.values())
+    intakes = service._intakes  # pyright: ignore[reportPrivateUsage]
+    return sum(len(desk.unanswered) for intake in intakes for desk in intake.desks.values())
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from traceback import extract_tb
 
 import pytest
 from tests.async_service.support import (
@@ -14,6 +17,7 @@ from tests.async_service.support import (
     outcome,
     rival_on,
     service_on,
+    unanswered,
     until,
 )
 
@@ -29,7 +33,7 @@ from holdfast import (
     VersionConflictError,
 )
 from holdfast.service.lockstep import Lockstep
-from holdfast.stores.contract import Write
+from holdfast.stores.contract import Key, Write
 from holdfast.testing.sample import Add, Close, Closed, Create, Open
 
 
@@ -78,15 +82,11 @@ def test_commands_for_one_entity_form_a_chain(
 def test_calls_for_many_entities_share_loads_and_commits(
     run: Run, store: WatchedStore, service: AsyncSample
 ) -> None:
-    """Reads among them too."""
-
     async def scene() -> None:
         store.hold()
         first = asyncio.create_task(service.handle("first", Add()))
         await until(lambda: store.commits)
-        calls = [service.handle(f"e-{n}", Add()) for n in range(50)]
-        gets = [outcome(service.get(f"r-{n}")) for n in range(50)]
-        others = asyncio.gather(*calls, *gets)
+        others = asyncio.gather(*(service.handle(f"e-{n}", Add()) for n in range(50)))
         await asyncio.sleep(0.01)
         store.release()
         await asyncio.gather(first, others)
@@ -94,7 +94,39 @@ def test_calls_for_many_entities_share_loads_and_commits(
     run(scene())
 
     assert [len(commit) for commit in store.commits] == [1, 50]
-    assert [len(load) for load in store.loads] == [1, 100]
+    assert [len(load) for load in store.loads] == [1, 50]
+
+
+def test_reads_share_loads_and_wait_for_no_commit(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """What arrives while one load is under way is read by the next."""
+
+    async def scene() -> None:
+        await service.handle("e", Add())
+        store.hold()
+        written = asyncio.create_task(service.handle("e", Add()))
+        await until(lambda: len(store.commits) == 2)
+        reading, go_on = threading.Event(), threading.Event()
+
+        def wait(keys: Sequence[Key]) -> None:
+            reading.set()
+            assert go_on.wait(20)
+
+        store.before_load = wait
+        first = asyncio.create_task(service.get("e"))
+        await until(reading.is_set)
+        others = asyncio.gather(*(service.get("e") for _ in range(50)))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        assert {record.version for record in (await first, *await others)} == {1}
+        assert not written.done()
+        store.release()
+        await written
+
+    run(scene())
+
+    assert [len(load) for load in store.loads] == [1, 1, 1, 50]
 
 
 def test_a_lone_call_waits_for_nobody(
@@ -142,8 +174,10 @@ def test_a_store_that_is_down_is_everybodys_error(
 ) -> None:
     """Each gets an error object of its own, and the next call finds the store back."""
 
+    cause = OSError("no disk")
+
     def refuse(writes: Sequence[Write]) -> None:
-        raise StoreError("down")
+        raise StoreError("down") from cause
 
     async def scene() -> None:
         store.before_commit = refuse
@@ -151,6 +185,10 @@ def test_a_store_that_is_down_is_everybodys_error(
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert {str(answer) for answer in answers} == {"down"}
         assert len({id(answer) for answer in answers}) == 9
+        for answer in answers:
+            assert isinstance(answer, StoreError)
+            assert answer.__cause__ is cause
+            assert "refuse" in [frame.name for frame in extract_tb(answer.__traceback__)]
         store.before_commit = lambda writes: None
         assert (await service.handle("e", Add())).version == 1
 
@@ -394,5 +432,82 @@ def test_a_thread_that_fails_tells_everybody(
             answers = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(answer) for answer in answers} == {ZeroDivisionError}
         assert (await service.handle("e-1", Add())).version == 1
+
+    run(scene())
+
+
+def test_a_thread_that_cannot_be_started_fails_one_call(
+    run: Run, service: AsyncSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a system that has no thread left for a while, the next call is served."""
+
+    def refuse(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> None:
+        with monkeypatch.context() as planted:
+            planted.setattr("threading.Thread.start", refuse)
+            for work in (service.handle("e", Add()), service.count_by_state()):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    await work
+        assert unanswered(service) == 0
+        assert (await service.handle("e", Add())).version == 1
+        assert await service.count_by_state() == {"Open": 1}
+
+    run(scene())
+
+
+def test_a_start_that_is_interrupted_leaves_one_thread(
+    run: Run, service: AsyncSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an interrupt as the thread begins, that one ends at once, and another serves."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    async def scene() -> None:
+        before = set(threading.enumerate())
+        with monkeypatch.context() as planted:
+            planted.setattr("threading.Thread.start", interrupted)
+            try:
+                await service.handle("e", Add())
+            except KeyboardInterrupt:
+                pass
+            else:
+                pytest.fail("the interrupt is lost")
+        assert (await service.handle("e", Add())).version == 1
+        await until(lambda: len(set(threading.enumerate()) - before) == 1)
+
+    run(scene())
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Takes no attributes, as errors that are frozen dataclasses do not."""
+
+
+class UncopiableError(Exception):
+    def __copy__(self) -> object:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("error", [FrozenError(), UncopiableError()])
+def test_an_error_that_cannot_be_copied_is_shared(
+    run: Run, store: WatchedStore, error: Exception
+) -> None:
+    """Given a hook that raises it for many, each is answered, and so is the next call."""
+
+    def hook(conflict: object) -> None:
+        raise error
+
+    service = service_on(store, retry=Retry(on_conflict=hook))
+
+    async def scene() -> None:
+        calls = [outcome(service.handle(id, Add(), expected_version=9)) for id in "abc"]
+        assert await asyncio.gather(*calls) == [error] * 3
+        assert (await service.handle("d", Add())).version == 1
+        assert unanswered(service) == 0
 
     run(scene())

@@ -66,9 +66,15 @@ def test_cancelled_while_it_is_written_stays_written(
 
     async def scene() -> None:
         store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
         calls = [asyncio.create_task(service.handle("e", Add(10**n))) for n in range(3)]
         other = asyncio.create_task(service.handle("other", Add()))
-        await until(lambda: store.commits)
+        await asyncio.sleep(0.01)
+        store.release()  # the first commit, and no other
+        store.hold()
+        await first
+        await until(lambda: len(store.commits) == 2)
         assert await cancelled(calls[1])
         assert not calls[0].done()
         store.release()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,18 @@ class Cabinet:
     """Gives handlers the service that runs them."""
 
     service: Any
+    before: Callable[[], object] = staticmethod(lambda: None)
 
     def send(self, ids: tuple[str, ...], way: str) -> None:
-        commands = [(id, Put()) for id in ids]
+        self.before()
+        back = ("a",) if way == "back" else ()
+        commands = [(id, Put(into=back)) for id in ids]
         if way == "atomic":
             self.service.handle_many(commands, atomic=True)
+        elif way == "prepare":
+            with self.service.begin() as transaction:
+                for id, command in commands:
+                    transaction.prepare(id, command)
         elif way == "many":
             for answer in self.service.handle_many(commands):
                 if isinstance(answer, Exception):
@@ -64,14 +72,18 @@ def folders(store: Store) -> Service[Folder, Put, Cabinet]:
     return service
 
 
-@pytest.mark.parametrize("way", ["handle", "many", "atomic"])
+@pytest.mark.parametrize("way", ["handle", "many", "atomic", "prepare"])
 def test_a_handler_may_not_send_a_command_to_its_own_entity(
     folders: Service[Folder, Put, Cabinet], store: Store, way: str
 ) -> None:
     """It would always come too late itself, having written its own conflict each time."""
     folders.handle("a", Put())
-    with pytest.raises(DefinitionError, match="folder 'a' sent a command to that entity itself"):
+    with pytest.raises((DefinitionError, BatchError)) as caught:
         folders.handle("a", Put(into=("a",), way=way))
+    error = caught.value
+    [told] = error.exceptions if isinstance(error, BatchError) else [error]
+    assert isinstance(told, DefinitionError)
+    assert "folder 'a' sent a command to that entity itself" in str(told)
     assert len(store.read_log(limit=99)) == 1
     assert folders.handle("a", Put()).version == 2
 
@@ -97,3 +109,24 @@ def test_a_call_for_another_entity_is_a_call_as_any(
     with pytest.raises(DefinitionError):
         folders.handle("a", Put(into=("b", "a")))
     assert folders.get("a").version == 1
+
+
+def test_nor_through_the_handler_of_another(
+    folders: Service[Folder, Put, Cabinet], store: Store
+) -> None:
+    """From `a` to `b` and back to `a`; what `b` was sent before that is not written either."""
+    folders.handle("a", Put())
+    with pytest.raises(DefinitionError, match="folder 'a' sent a command to that entity itself"):
+        folders.handle("a", Put(into=("b",), way="back"))
+    assert [row.id for row in store.read_log(limit=99)] == ["a"]
+
+
+def test_what_a_handler_has_started_may_send_commands_once_it_has_ended(
+    folders: Service[Folder, Put, Cabinet],
+) -> None:
+    """The context variables that a thread inherits from a handler do not outlive it."""
+    kept: list[Context] = []
+    folders.plans.binding.deps.before = lambda: kept.append(copy_context())
+    folders.handle("a", Put())
+    kept[0].run(folders.handle, "a", Put())
+    assert folders.get("a").version == 2

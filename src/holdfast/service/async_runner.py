@@ -8,9 +8,21 @@ from collections.abc import Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from holdfast.errors import HoldfastError, entity_name
+from holdfast.errors import HandlerCancelledError, entity_name
+from holdfast.service import handling
 from holdfast.service.coalescer import Coalescer
-from holdfast.service.requests import Ask, Commit, Decide, Gather, Load, Notify, Plan, Read, Sleep
+from holdfast.service.requests import (
+    Ask,
+    Commit,
+    Decide,
+    Gather,
+    Load,
+    Notify,
+    Plan,
+    Read,
+    Sleep,
+    Work,
+)
 from holdfast.service.runner import draw_tokens
 from holdfast.stores.contract import Store
 
@@ -20,29 +32,29 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class HandlerCancelledError(HoldfastError):
-    """The handler was cancelled, by its caller or by something that it awaited."""
-
-
 class AsyncWorld:
     """The real world, for callers that await.
 
-    `callers` maps the identity of the contexts of calls to the futures of those who wait for them:
-    where one is cancelled, so is its handler.
+    What is asked of the store goes through `requests`, and plain handlers run in `decisions`.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        coalescer: Coalescer,
-        callers: Mapping[int, asyncio.Future[Any]] | None = None,
-    ) -> None:
+    def __init__(self, store: Store, requests: Coalescer, decisions: Coalescer) -> None:
         self.store = store
         self.clock = time.monotonic
         self.random = random.random
         self.tokens = draw_tokens
-        self._coalescer = coalescer
-        self._callers = callers or {}
+        self._requests = requests
+        self._decisions = decisions
+        self._callers: Mapping[int, asyncio.Future[Any]] = {}
+
+    def with_callers(self, callers: Mapping[int, asyncio.Future[Any]]) -> AsyncWorld:
+        """Return a world where a caller who is cancelled has its handler cancelled.
+
+        `callers` maps the identity of the contexts of calls to the futures of those who wait.
+        """
+        world = AsyncWorld(self.store, self._requests, self._decisions)
+        world._callers = callers
+        return world
 
     def sleep(self, seconds: float) -> Any:
         """Let others run."""
@@ -53,7 +65,7 @@ class AsyncWorld:
     async def perform(self, ask: Ask) -> Any:
         """Do what a plan asks for."""
         if isinstance(ask, Load | Commit | Read):
-            return await self._coalescer.run(_asking(ask))
+            return await self._requests.run(_asking(ask))
         if isinstance(ask, Decide):
             return await self._decide(ask)
         if isinstance(ask, Gather):
@@ -61,24 +73,24 @@ class AsyncWorld:
 
             decisions = [self._decide(decision) for decision in ask.decisions]
             return await gather(*decisions, return_exceptions=True)
-        if isinstance(ask, Sleep):
-            return await self.sleep(ask.seconds)
         if isinstance(ask, Notify):
             answer = ask.call()
             return await answer if isawaitable(answer) else answer
+        if isinstance(ask, Sleep | Work):
+            return await ask.perform(self)
         return ask.perform(self)
 
     async def _decide(self, ask: Decide) -> Any:
         """Decide in a task of its own, so that a cancelled handler harms nobody else."""
         if not ask.draft.machine.is_async:
-            return await self._coalescer.run(_deciding(ask))
+            return await self._decisions.run(_deciding(ask))
         from asyncio import CancelledError, current_task, get_running_loop
 
         caller = self._callers.get(id(ask.call.within))
         if caller is not None and caller.cancelled():
             raise _cancelled(ask)
-        handling = ask.draft.answer_async(ask.call, ask.deps, ask.token)
-        deciding = get_running_loop().create_task(handling, context=ask.call.within)
+        answering = handling.answer_async(ask.binding, ask.draft, ask.call, ask.token)
+        deciding = get_running_loop().create_task(answering, context=ask.call.within)
 
         def stop(_: object) -> None:
             deciding.cancel()
@@ -119,7 +131,7 @@ def _asking(ask: Ask) -> Plan[Any]:
 def _deciding(ask: Decide) -> Plan[Any]:
     """Decide in the plan itself, which sees the context variables of its caller."""
     yield from ()
-    return ask.draft.answer(ask.call, ask.deps, ask.token)
+    return handling.answer(ask.binding, ask.draft, ask.call, ask.token)
 
 
 def _cancelled(ask: Decide) -> HandlerCancelledError:

@@ -72,9 +72,13 @@ class AsyncService(Generic[S, C, D]):
         self.machine: Machine[S, C, D] = machine
         self.store = store
         self.plans: Plans[S, C, D] = Plans(machine, deps, retry)
-        self._coalescer = Coalescer(self.plans.binding, SyncWorld(store))
-        self._chains = Chains(self.plans.binding, store, self._coalescer)
-        self.world = AsyncWorld(store, self._coalescer)
+        binding = self.plans.binding
+        binding.blocks = not machine.is_async
+        self._requests = Coalescer(binding, SyncWorld(store), decides=False)
+        self._commands = Coalescer(binding, SyncWorld(store), decides=True)
+        self.world = AsyncWorld(store, self._requests, self._commands)
+        self._chains = Chains(binding, self.world)
+        self._intakes = self._chains.intake, self._commands.intake, self._requests.intake
         store.before_close(self)
 
     def __repr__(self) -> str:
@@ -140,23 +144,23 @@ class AsyncService(Generic[S, C, D]):
 
     async def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""
-        return await self._run(self.plans.get(id))
+        return await self._read(self.plans.get(id))
 
     async def get_many(self, ids: Iterable[str]) -> dict[str, Record[S]]:
         """Return entities by id, as of one moment; ids that do not exist are left out."""
-        return await self._run(self.plans.get_many(ids))
+        return await self._read(self.plans.get_many(ids))
 
     async def history(
         self, id: str, *, after: int = 0, limit: int | None = None
     ) -> list[Transition[S, C]]:
         """Return an entity's transitions with versions above `after`, oldest first."""
-        return await self._run(self.plans.history(id, after=after, limit=limit))
+        return await self._read(self.plans.history(id, after=after, limit=limit))
 
     async def at(
         self, id: str, *, version: int | None = None, time: datetime | None = None
     ) -> Record[S]:
         """Return an entity as it was at a version, or at a time; raises NotFoundError."""
-        return await self._run(self.plans.at(id, version, time))
+        return await self._read(self.plans.at(id, version, time))
 
     async def find(
         self,
@@ -166,15 +170,15 @@ class AsyncService(Generic[S, C, D]):
         after: str | None = None,
     ) -> Page[S]:
         """Return entities ordered by id, all or those in a state or in one of several."""
-        return await self._run(self.plans.find(state, limit=limit, after=after))
+        return await self._read(self.plans.find(state, limit=limit, after=after))
 
     async def count_by_state(self) -> dict[str, int]:
         """Return how many entities are in each state, by the state's name."""
-        return await self._run(self.plans.count())
+        return await self._read(self.plans.count())
 
     async def allowed(self, id: str) -> tuple[type[C], ...]:
         """Return the commands that have a handler in the entity's state, or that create it."""
-        return await self._run(self.plans.allowed(id))
+        return await self._read(self.plans.allowed(id))
 
     async def purge(self, id: str, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Delete an entity and erase its history for good; stubs stay."""
@@ -186,15 +190,22 @@ class AsyncService(Generic[S, C, D]):
 
     async def drain(self) -> None:
         """Wait until every call accepted by now has its answer; closing the store does it."""
-        await self._coalescer.intake.drain()
+        for intake in self._intakes:
+            await intake.drain()
 
     async def _settle(self, call: Call, timeout_seconds: float | None) -> Any:
         if self.machine.is_async:
             return await self._chains.settle(call, timeout_seconds)
-        return await self._coalescer.settle(call, timeout_seconds)
+        return await self._commands.settle(call, timeout_seconds)
 
     async def _run(self, plan: Plan[T]) -> T:
+        """Run a plan that decides."""
         if self.machine.is_async:
             return await run_async(plan, self.world)
-        answer: T = await self._coalescer.run(plan)
+        answer: T = await self._commands.run(plan)
+        return answer
+
+    async def _read(self, plan: Plan[T]) -> T:
+        """Run a plan that waits for no handler."""
+        answer: T = await self._requests.run(plan)
         return answer

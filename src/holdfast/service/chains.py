@@ -6,30 +6,34 @@ from collections import deque
 from contextvars import Context
 from typing import Any
 
-from holdfast.service.async_runner import AsyncWorld, HandlerCancelledError, run_async
+from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.call import Call
-from holdfast.service.coalescer import Coalescer
 from holdfast.service.decide import Binding, Group
-from holdfast.service.intake import Desk, Ticket, cut, distinct
+from holdfast.service.handling import is_inside
+from holdfast.service.intake import Desk, Intake, Ticket, cut, distinct, raised
 from holdfast.service.settle import Terms, settle
-from holdfast.stores.contract import Store
 
 
 class Chains:
     """Applies calls in their callers' event loop, those for one entity one after the other."""
 
-    def __init__(self, binding: Binding, store: Store, coalescer: Coalescer) -> None:
+    def __init__(self, binding: Binding, world: AsyncWorld) -> None:
+        self.intake = Intake()
         self._binding = binding
-        self._store = store
-        self._coalescer = coalescer
+        self._world = world
 
     async def settle(self, call: Call, timeout_seconds: float | None) -> Any:
         """Apply a call; return its record, or raise its error.
 
         A caller that is cancelled while its handler runs has the handler cancelled, and nothing is
-        written for it.
+        written for it. What a handler sends does not queue up: its chain may wait for that handler.
         """
-        ticket = await self._coalescer.intake.accept(call=call, timeout_seconds=timeout_seconds)
+        if is_inside():
+            terms = Terms(timeout_seconds=timeout_seconds)
+            plan = settle(self._binding, (Group(call.id, (call,)),), terms)
+            [answer] = await run_async(plan, self._world)
+            return raised(answer)
+        ticket = await self.intake.accept(call=call, timeout_seconds=timeout_seconds)
         desk = ticket.desk
         queue = desk.queues.get(call.id)
         if queue is not None:
@@ -55,7 +59,7 @@ class Chains:
                 if tickets:
                     answers = await self._apply(id, tickets)
                     for ticket, answer in zip(tickets, distinct(answers), strict=True):
-                        _answer(ticket, answer)
+                        ticket.answer(answer)
         finally:
             del desk.queues[id]
             for ticket in (*tickets, *queue):  # the task was cancelled with its event loop
@@ -65,7 +69,7 @@ class Chains:
     async def _apply(self, id: str, tickets: list[Ticket]) -> list[Any]:
         calls = [ticket.call for ticket in tickets if ticket.call is not None]
         callers = {id_of(ticket.context): ticket.future for ticket in tickets}
-        world = AsyncWorld(self._store, self._coalescer, callers)
+        world = self._world.with_callers(callers)
         terms = Terms(timeout_seconds=tickets[0].timeout_seconds)
         plan = settle(self._binding, (Group(id, calls),), terms)
         try:
@@ -75,9 +79,3 @@ class Chains:
 
 
 id_of = id  # the builtin, where an entity's id has its name
-
-
-def _answer(ticket: Ticket, answer: Any) -> None:
-    if isinstance(answer, HandlerCancelledError):
-        ticket.future.cancel()  # as it arrived
-    ticket.answer(answer)

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.service.call import Call
 from holdfast.service.decide import Binding, Group
+from holdfast.service.handling import is_inside
 from holdfast.service.intake import Intake, Ticket, cut, distinct
 from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Plan, World
 from holdfast.service.runner import run
 from holdfast.service.settle import Terms, begin_each, settle
-from holdfast.stores.fork import follow_forks
+from holdfast.stores.fork import Renewed, follow_forks
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,12 +33,16 @@ IDLE_SECONDS = 1.0
 """How long the thread stays for more work."""
 
 
-class Coalescer:
-    """Runs plans and calls for any number of event loops in one thread."""
+class Coalescer(Renewed):
+    """Runs plans and calls for any number of event loops in one thread.
 
-    def __init__(self, binding: Binding, world: World) -> None:
+    One that decides runs handlers; the plans of one that does not never wait for a handler.
+    """
+
+    def __init__(self, binding: Binding, world: World, *, decides: bool) -> None:
         self.intake = Intake()
         self._binding = binding
+        self._decides = decides
         self._world = world
         self._begin()
         follow_forks(self)
@@ -61,6 +66,8 @@ class Coalescer:
 
     async def run(self, plan: Plan[Any]) -> Any:
         """Run a plan together with what others ask for; return what it returns or raises."""
+        if self._decides:
+            is_inside()
         ticket = await self.intake.accept(plan=plan)
         self._submit(ticket)
         return await ticket.result()
@@ -70,23 +77,36 @@ class Coalescer:
 
         A caller that is cancelled before its call began sent nothing; afterwards the call goes on.
         """
+        is_inside()
         ticket = await self.intake.accept(call=call, timeout_seconds=timeout_seconds)
         self._submit(ticket)
         return await ticket.result()
 
     def _submit(self, ticket: Ticket) -> None:
         with self._lock:
+            if self._thread is None:
+                self._start(ticket)
             self._inbox.append(ticket)
             woken, self._woken = self._woken, True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="holdfast", daemon=True)
-                self._thread.start()
         if not woken:
             self._wake.put(None)
+
+    def _start(self, ticket: Ticket) -> None:
+        """Start the thread; where that fails, the ticket gives its place back."""
+        self._thread = threading.Thread(target=self._work, name="holdfast", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._thread = None
+            ticket.answer(None)
+            raise
 
     # In the thread
 
     def _work(self) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return  # whoever started it was interrupted, and has given it up
         try:
             while self._wait():
                 self._sort()
@@ -214,14 +234,8 @@ class Coalescer:
             del self._queues[call.id]
 
     def _tell(self) -> None:
-        """Hand the answers over to their event loops."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Any]]] = {}
-        errors = distinct(answer for _, answer in self._answers)
-        for (ticket, _), answer in zip(self._answers, errors, strict=True):
-            by_loop.setdefault(ticket.desk.loop, []).append((ticket, answer))
-        self._answers = []
-        for loop, answers in by_loop.items():
-            _call_in(loop, _answer_all, answers)
+        answers, self._answers = self._answers, []  # else a failure would find them told
+        _hand_over(answers)
 
     def _fail(self, error: BaseException) -> None:
         """Answer everybody who waits, so that nobody waits for a thread that is gone."""
@@ -232,29 +246,29 @@ class Coalescer:
             waiting += [t for chains in self._sharing.values() for chain in chains for t in chain]
             waiting += self._inbox
             self._inbox.clear()
-            pending = self._answers
+            answers = [*self._answers, *((ticket, error) for ticket in waiting)]
             self._clear()
-            self._answers = [*pending, *((ticket, error) for ticket in waiting)]
             self._thread = None
-        self._tell()
-
-    # Forks
-
-    def before_fork(self) -> None:
-        """Nothing to let go of: the store waits for what is being written."""
-
-    def after_fork_in_parent(self) -> None:
-        """Nothing to take up again."""
+        _hand_over(answers)
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the thread and the callers are the parent's."""
-        self.intake.forget()
         self._begin()
 
 
 def _group(chain: list[Ticket]) -> Group:
     calls = [ticket.call for ticket in chain if ticket.call is not None]
     return Group(calls[0].id, calls)
+
+
+def _hand_over(answers: Sequence[tuple[Ticket, Any]]) -> None:
+    """Hand answers over to their event loops."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Any]]] = {}
+    own = distinct(answer for _, answer in answers)
+    for (ticket, _), answer in zip(answers, own, strict=True):
+        by_loop.setdefault(ticket.desk.loop, []).append((ticket, answer))
+    for loop, told in by_loop.items():
+        _call_in(loop, _answer_all, told)
 
 
 def _answer_all(answers: Iterable[tuple[Ticket, Any]]) -> None:

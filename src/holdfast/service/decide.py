@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from holdfast.errors import DefinitionError, entity_name
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Record
 from holdfast.service.call import Call
 from holdfast.service.contention import Contention
 from holdfast.service.draft import Draft
+from holdfast.service.handling import answer
 from holdfast.service.records import AnyMachine, decode_state
 from holdfast.service.requests import Decide, Plan
 from holdfast.service.retry import Retry
@@ -31,8 +30,8 @@ class Binding:
         self.deps = deps
         self.retry = retry
         self.contention = Contention()
-        self.deciding: str | None = None
-        """The entity whose handler was last begun, by any thread: a hint where to look closer."""
+        self.blocks = False
+        """Whether handlers hold a thread that serves callers who await."""
 
 
 class Group(Struct, frozen=True):
@@ -65,13 +64,8 @@ def decide(
     """Decide the calls of every group on its entity as loaded."""
     decisions = []
     drawn = iter(tokens)
-    outer = binding.deciding
     for group, entity in zip(groups, loaded, strict=True):
-        if group.id == outer:
-            _expect_outermost(binding, group.id)
-        binding.deciding = group.id
         decisions.append(_decide(binding, group, entity, drawn))
-    binding.deciding = outer
     return decisions
 
 
@@ -84,9 +78,9 @@ def _decide(binding: Binding, group: Group, loaded: Loaded, tokens: Iterator[str
         token = next(tokens)
         try:
             if call.within is None:
-                answers.append(draft.answer(call, binding.deps, token))
+                answers.append(answer(binding, draft, call, token))
             else:
-                answers.append(call.within.run(draft.answer, call, binding.deps, token))
+                answers.append(call.within.run(answer, binding, draft, call, token))
         except Exception as error:  # noqa: BLE001 (it is this command's answer)
             answers.append(error)
             failed = True
@@ -105,7 +99,7 @@ def decide_awaiting(
         failed = False
         for call in group.calls:
             try:
-                answers.append((yield Decide(draft, call, binding.deps, next(drawn))))
+                answers.append((yield Decide(binding, draft, call, next(drawn))))
             except Exception as error:  # noqa: BLE001 (it is this command's answer)
                 answers.append(error)
                 failed = True
@@ -145,18 +139,3 @@ def change(
         call.metadata,
         answer.updated_at,
     )
-
-
-def _expect_outermost(binding: Binding, id: str) -> None:
-    """Raise DefinitionError in a call that a handler of the same entity makes, in this thread."""
-    frame = sys._getframe(2).f_back  # pyright: ignore[reportPrivateUsage]
-    while frame is not None:
-        if frame.f_code is decide.__code__:
-            names = frame.f_locals
-            if names["binding"] is binding and names["group"].id == id:
-                raise DefinitionError(
-                    f"a handler of {entity_name(binding.machine.name, id)} sent a command to that "
-                    "entity itself; nothing was written: return the state that it leads to, or "
-                    "send the command once the call has returned"
-                )
-        frame = frame.f_back

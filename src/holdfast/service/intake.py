@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.service.call import Call
 from holdfast.service.requests import Plan
+from holdfast.stores.fork import Renewed, follow_forks
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,11 +21,12 @@ MAX_CHAIN = 512
 """The most calls that are written for one entity together."""
 
 
-class Intake:
+class Intake(Renewed):
     """Accepts calls from any number of event loops."""
 
     def __init__(self) -> None:
         self.desks: dict[asyncio.AbstractEventLoop, Desk] = {}
+        follow_forks(self)
 
     async def accept(
         self,
@@ -53,8 +55,8 @@ class Intake:
             while desk.loop.is_running() and not accepted.isdisjoint(waiting):  # noqa: ASYNC110 (rare)
                 await sleep(0.001)
 
-    def forget(self) -> None:
-        """Drop everything, after a fork: the event loops are the parent's."""
+    def after_fork_in_child(self) -> None:
+        """Drop everything: the event loops are the parent's."""
         self.desks = {}
 
     def _open_desk(self, loop: asyncio.AbstractEventLoop) -> Desk:
@@ -106,13 +108,17 @@ class Ticket:
 
     async def result(self) -> Any:
         """Wait for the answer, and raise it where it is an error."""
-        answer = await self.future
-        if not isinstance(answer, BaseException):
-            return answer
-        try:
-            raise answer
-        finally:
-            del answer  # else its traceback would keep it alive
+        return raised(await self.future)
+
+
+def raised(answer: Any) -> Any:
+    """Return an answer, and raise one that is an error."""
+    if not isinstance(answer, BaseException):
+        return answer
+    try:
+        raise answer
+    finally:
+        del answer  # else its traceback would keep it alive
 
 
 def cut(queue: deque[Ticket], dropped: list[Ticket]) -> list[Ticket]:
@@ -142,8 +148,8 @@ def distinct(answers: Iterable[Any]) -> Iterator[Any]:
 def _copied(error: BaseException) -> BaseException:
     try:
         own = copy(error)
+        own.__cause__ = error.__cause__
+        own.__traceback__ = error.__traceback__
     except Exception:  # noqa: BLE001 (an error that cannot be copied is shared)
         return error
-    own.__cause__ = error.__cause__
-    own.__traceback__ = error.__traceback__
     return own

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 
 from holdfast.errors import DefinitionError
+from holdfast.service import handling
 from holdfast.stores.contract import Check, Checkpoint, Key, Store, Write
 
 T = TypeVar("T")
@@ -121,14 +122,14 @@ class Read(Ask, frozen=True):
 class Decide(Ask, frozen=True):
     """What a handler makes of a call, where the handler may have to be awaited."""
 
+    binding: Any
     draft: Any
     call: Any
-    deps: Any
     token: str
 
     def perform(self, world: World) -> Any:
         """Answer with the record that the call leads to."""
-        return self.draft.answer(self.call, self.deps, self.token)
+        return handling.answer(self.binding, self.draft, self.call, self.token)
 
 
 class Gather(Ask, frozen=True):
@@ -185,8 +186,8 @@ class Notify(Ask, frozen=True):
     def call(self) -> object:
         """Call the hook; return what it returns."""
         if self.within is None:
-            return self.hook(self.value)
-        return self.within.run(self.hook, self.value)
+            return handling.call_hook(self.hook, self.value)
+        return self.within.run(handling.call_hook, self.hook, self.value)
 
     def perform(self, world: World) -> Any:
         """Answer with what the hook returns; a coroutine is refused, for nobody awaits it here."""
@@ -195,3 +196,13 @@ class Notify(Ask, frozen=True):
             answer.close()
             raise DefinitionError(f"{self.hook!r} is a coroutine function; use a plain one")
         return answer
+
+
+class Work(Ask, frozen=True):
+    """A function of the caller, to be called where the caller is."""
+
+    function: Callable[[], Any]
+
+    def perform(self, world: World) -> Any:
+        """Answer with what the function returns, a coroutine where the caller awaits."""
+        return self.function()

@@ -11,7 +11,7 @@ from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.async_transaction import AsyncTransaction
 from holdfast.service.attempts import Attempts
 from holdfast.service.plan import Plans
-from holdfast.service.requests import Begin, Notify, Plan
+from holdfast.service.requests import Begin, Plan, Work
 from holdfast.service.runner import run
 from holdfast.service.transaction import Stage, Transaction
 
@@ -40,7 +40,7 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
     otherwise, an `expected_version` that is stale for example, goes on to the caller.
     """
 
-    async def attempt_async(_: object) -> Tried:
+    async def attempt_async() -> Tried:
         stage = Stage(service.store)
         try:
             async with AsyncTransaction(service.plans, stage, service.world) as transaction:
@@ -56,7 +56,7 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
     async def transact_async() -> Any:
         return _result(await run_async(_transact(service.plans, attempt_async), service.world))
 
-    def attempt(_: object) -> Tried:
+    def attempt() -> Tried:
         stage = Stage(service.store)
         try:
             with Transaction(service.plans, stage, service.world) as transaction:
@@ -85,7 +85,7 @@ def _plain(work: Callable[[Any], Any], result: Any) -> Any:
     return result
 
 
-def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], Any]) -> Plan[Tried]:
+def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[], Any]) -> Plan[Tried]:
     """Run the work until its commit meets no conflict, within the limits of the `Retry`."""
     started, _ = yield Begin(0)
     attempts = Attempts(plans.binding.retry, plans.machine.name, None, started)
@@ -93,7 +93,7 @@ def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[object], Any]) -> 
         if attempts.retry.breaker is not None:
             yield from attempts.ask(attempts.retry.breaker)
         try:
-            tried: Tried = yield Notify(attempt, None)
+            tried: Tried = yield Work(attempt)
             if tried.error is None:
                 attempts.succeeded()
             if not (tried.conflicts and isinstance(tried.error, VersionConflictError)):

@@ -168,7 +168,7 @@ class Stage:
             draft = yield from self._load(plans, call.id, call.key)
             _, tokens = yield Begin(1)
             try:
-                record: Record[Any] = yield Decide(draft, call, plans.binding.deps, tokens[0])
+                record: Record[Any] = yield Decide(plans.binding, draft, call, tokens[0])
             except Exception as error:  # noqa: BLE001 (a plan could not raise a StopIteration)
                 return error
             self._adopt(plans, draft, record)

@@ -27,6 +27,16 @@ class Forkable(Protocol):
         ...
 
 
+class Renewed:
+    """What a fork need not wait for, and a child begins anew."""
+
+    def before_fork(self) -> None:
+        """Nothing to let go of."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to take up again."""
+
+
 _stores: WeakSet[Forkable] = WeakSet()
 
 
