@@ -216,7 +216,7 @@ def _evaluate(annotation: Any, function: FunctionType, namespace: Mapping[str, A
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     closure = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
     own = {each.__name__: each for each in getattr(function, "__type_params__", ())}  # def f[T]
-    return eval(annotation, function.__globals__, {**namespace, **closure, **own})  # noqa: S307
+    return eval(annotation, function.__globals__, {**namespace, **closure, **own})  # noqa: S307 (annotations are code)
 
 
 def _is_filled(cell: CellType) -> bool:

@@ -297,7 +297,7 @@ def _caller_names() -> Mapping[str, Any]:
 
     Those of the functions around that place, where they still run, are among them.
     """
-    frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] (public in all but name)
     assert frame is not None
     inner = frame.f_code
     names = dict(frame.f_locals)
@@ -353,7 +353,7 @@ def _expect_frozen(machine: str, cls: type) -> None:
 
 
 def _expect_plain_value(machine: str, cls: type) -> None:
-    config = cls.__struct_config__  # type: ignore[attr-defined]
+    config = cls.__struct_config__  # type: ignore[attr-defined]  # (every Struct has it)
     if not config.frozen or not config.eq or config.array_like or config.tag_field != TAG_FIELD:
         raise DefinitionError(
             f"{machine}: {cls.__name__} changes how its base class is stored; leave frozen, eq, "

@@ -41,7 +41,7 @@ def field(
         default=default, default_factory=default_factory, name=name
     )
     if secret:
-        body = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage]
+        body = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage] (public in all but name)
         if "__qualname__" not in body:
             raise DefinitionError("call field(secret=True) in the body of the class it is for")
         body.setdefault("__secrets__", []).append((body, made))

@@ -121,7 +121,7 @@ async def run_async(plan: Plan[T], world: AsyncWorld) -> T:
             else:
                 ask = plan.send(answer)
     except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+        return stop.value  # type: ignore[no-any-return]  # (what a plan returns)
 
 
 def _asking(ask: Ask) -> Plan[Any]:

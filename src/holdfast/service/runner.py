@@ -39,7 +39,7 @@ def run(plan: Plan[T], world: World) -> T:
             else:
                 ask = plan.send(answer)
     except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+        return stop.value  # type: ignore[no-any-return]  # (what a plan returns)
 
 
 def draw_tokens(count: int) -> list[str]:

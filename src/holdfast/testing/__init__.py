@@ -6,6 +6,6 @@ import pytest
 pytest.register_assert_rewrite("holdfast.testing.conformance")
 
 from holdfast.testing.clock import ManualClock  # noqa: E402 (see above)
-from holdfast.testing.conformance import StoreConformance  # noqa: E402
+from holdfast.testing.conformance import StoreConformance  # noqa: E402 (see above)
 
 __all__ = ["ManualClock", "StoreConformance"]

@@ -135,7 +135,7 @@ def _faults_of_queries(store: Store, entities: list[EntityRow]) -> Iterator[str]
         if store.count(machine) != dict(Counter(e.state_type for e in live)):
             yield f"{machine}: its entities are not counted as they are stored"
         found = _pages(
-            lambda last, machine=machine: store.find(  # type: ignore[misc]
+            lambda last, machine=machine: store.find(  # type: ignore[misc]  # (a default cannot be inferred)
                 machine, after=last.id if last else "", limit=MAX_PAGE
             )
         )

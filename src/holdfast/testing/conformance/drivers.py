@@ -44,7 +44,7 @@ class Awaited(SampleService):
         self._awaited = AsyncService(self.bound, store, **options)
         for verb in VERBS:
             setattr(self, verb, _blocking(getattr(self._awaited, verb)))
-        self.contention = self._awaited.contention  # type: ignore[method-assign]
+        self.contention = self._awaited.contention  # type: ignore[method-assign]  # (it awaits nothing)
 
 
 class AwaitedHandlers(Awaited):

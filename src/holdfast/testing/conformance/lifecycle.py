@@ -58,7 +58,7 @@ class Lifecycles(Suite):
             USES[use](store)
 
     @pytest.mark.parametrize("used", [True, False])
-    def test_closing_twice_is_harmless(self, open: Opener, used: bool) -> None:  # noqa: FBT001
+    def test_closing_twice_is_harmless(self, open: Opener, used: bool) -> None:  # noqa: FBT001 (a case)
         """Whether it was used or not."""
         store = open()
         if used:
