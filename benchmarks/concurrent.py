@@ -128,7 +128,7 @@ class RawGroupCommit:
         self.path = path
         self.runner = asyncio.Runner()
         self.queue: SimpleQueue[tuple[str, asyncio.Future[None]] | None] = SimpleQueue()
-        self.thread = Thread(target=self._write)
+        self.thread = Thread(target=self._write, args=(self.runner.get_loop(),))
         self.thread.start()
 
     def handle_all(self, ids: Sequence[str], callers: int) -> None:
@@ -149,22 +149,36 @@ class RawGroupCommit:
         self.thread.join()
         self.runner.close()
 
-    def _write(self) -> None:
-        loop = self.runner.get_loop()
-        with closing(RawOrders(self.path, "FULL", [])) as orders:
+    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+        with ExitStack() as stack:
+            orders: RawOrders | None = None
             while (first := self.queue.get()) is not None:
                 group = [first]
                 while not self.queue.empty():
                     more = self.queue.get()
                     assert more is not None
                     group.append(more)
-                orders.handle_many([id for id, _ in group])
-                loop.call_soon_threadsafe(_answer, [done for _, done in group])
+                waiting = [done for _, done in group]
+                try:
+                    if orders is None:
+                        orders = stack.enter_context(closing(RawOrders(self.path, "FULL", [])))
+                    orders.handle_many([id for id, _ in group])
+                except Exception as error:  # noqa: BLE001 (told to all who wait, else they wait on)
+                    loop.call_soon_threadsafe(_fail, waiting, error)
+                else:
+                    loop.call_soon_threadsafe(_answer, waiting)
 
 
 def _answer(waiting: Sequence[asyncio.Future[None]]) -> None:
     for done in waiting:
-        done.set_result(None)
+        if not done.done():  # its caller may have been cancelled, for another failed
+            done.set_result(None)
+
+
+def _fail(waiting: Sequence[asyncio.Future[None]], error: Exception) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_exception(error)
 
 
 async def _gather(work: Sequence[Awaitable[None]]) -> None:

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any
 
 import pytest
+from benchmarks.concurrent import RawGroupCommit
 from benchmarks.handle import OurOrders
 from benchmarks.order import CIRCLE, Pair, decide, handled_pairs, order
 from benchmarks.raw import RawOrders
@@ -50,6 +51,22 @@ def test_a_quick_run_prints_every_measurement_and_leaves_nothing_behind(tmp_path
     ):
         assert words in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["__init__", "handle_many"])
+def test_a_benchmark_whose_thread_fails_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """With the failure, whether the thread had begun or not, and however many wait for it."""
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with closing(RawGroupCommit(str(tmp_path / "a.db"), IDS)) as raw:
+        monkeypatch.setattr(RawOrders, verb, fail)
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+                raw.handle_all(IDS, 2)
 
 
 def test_the_pairs_measured_are_those_that_the_machine_handles() -> None:
