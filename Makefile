@@ -16,6 +16,13 @@ LOCK := compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --upgrade
 CODE := src tests $(wildcard benchmarks)
 
+# The scripts in .venv/bin name the place where they were made.
+MADE_IN := $(shell cat .venv/ready 2>/dev/null)
+NEEDS_VENV := $(if $(filter clean,$(MAKECMDGOALS)),,$(filter-out help,$(or $(MAKECMDGOALS),help)))
+ifneq ($(and $(NEEDS_VENV),$(filter-out $(CURDIR),$(MADE_IN))),)
+$(error This checkout was moved or copied from $(MADE_IN), where its .venv belongs: run make clean)
+endif
+
 .PHONY: help demo test format lint types bench lock clean
 
 help:  ## list the targets
@@ -56,7 +63,7 @@ clean:  ## remove what the other targets made
 	echo '== installing the locked dependencies'
 	$(UV) sync $(HERE) --require-hashes requirements/dev.txt
 	$(UV) install $(HERE) --no-deps --no-build-isolation --editable .
-	touch $@
+	pwd -P > $@
 
 .venv/bench: .venv/ready requirements/bench.txt
 	echo '== installing the libraries to compare with'

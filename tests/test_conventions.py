@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,3 +67,35 @@ def test_no_module_is_named_for_what_it_might_hold() -> None:
     """A name tells what lives there."""
     names = {path.stem for path in (ROOT / "src").rglob("*.py")}
     assert names.isdisjoint({"common", "helper", "helpers", "manager", "misc", "util", "utils"})
+
+
+def test_a_checkout_between_releases_says_so() -> None:
+    """While there is something unreleased, the version is that of no release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    unreleased = "## [Unreleased]" in changelog
+    assert project["version"].endswith(".dev0") == unreleased
+    heads = re.findall(r"^## .*$", changelog, re.MULTILINE)[unreleased:]
+    assert heads
+    assert all(re.fullmatch(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", head) for head in heads)
+
+
+@pytest.mark.parametrize("goals", [["demo"], ["test"], ["lint", "types"]])
+def test_a_checkout_that_was_moved_says_what_to_do(tmp_path: Path, goals: list[str]) -> None:
+    """Its environment belongs to another place; only cleaning and help go without one."""
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "ready").write_text("/elsewhere\n")
+    done = make(tmp_path, *goals)
+    assert done.returncode == 2
+    assert "moved or copied from /elsewhere, where its .venv belongs: run make clean" in done.stderr
+    assert "make demo" in make(tmp_path, "help").stdout
+    assert make(tmp_path, "clean").returncode == 0
+    assert not (tmp_path / ".venv").exists()
+
+
+def make(folder: Path, *goals: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    return subprocess.run(
+        ["make", *goals], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
@@ -76,7 +77,7 @@ LINES = """
 {"id": "claim-1", "command": {"$type": "Approve", "by": "bob"}}
 """
 VERBS = {
-    "--version": "0.1.0",
+    "--version": tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"],
     "new claim": "claim/ is written:",
     "send claim:service c-1 Submit amount=1 account=A by=ann --table": "allowed  Approve, Withdraw",
     "send claim:service c-1 Approve by=bob --preview --table": "version  2, not written",

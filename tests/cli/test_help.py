@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -41,7 +42,7 @@ def test_every_verb_has_a_help_that_tells_its_options(cli: Cli, verb: str) -> No
 
 def test_the_version_is_told(cli: Cli) -> None:
     """`--version` tells the name and the version of the package."""
-    assert cli("--version").out == "holdfast 0.1.0\n"
+    assert cli("--version").out == f"holdfast {version('holdfast')}\n"
 
 
 def test_the_help_imports_no_verb() -> None:
@@ -69,4 +70,4 @@ def test_the_command_is_installed() -> None:
     """The entry point of the package is there and runs."""
     script = Path(sys.executable).parent / "holdfast"
     done = subprocess.run([str(script), "--version"], check=True, capture_output=True, text=True)
-    assert done.stdout == "holdfast 0.1.0\n"
+    assert done.stdout == f"holdfast {version('holdfast')}\n"
