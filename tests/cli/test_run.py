@@ -11,6 +11,7 @@ import subprocess
 import tracemalloc
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -747,3 +748,12 @@ def test_a_name_that_is_no_text_is_a_name(shop: Path) -> None:
     assert (done.code, done.err) == (1, "")
     assert done.lines[0]["file"] == r"in\udcff.ndjson"
     assert done.lines[0]["rejected_file"].startswith(r"in\udcff.rejected-")
+
+
+def test_a_clock_that_stands_still_is_no_reason_to_fail(
+    cli: Cli, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a coarse one does for a short run."""
+    monkeypatch.setattr("holdfast.cli.run.time", SimpleNamespace(monotonic=lambda: 5.0))
+    done = cli("run", "shop:orders", write_stream(shop / "in.ndjson", [GOOD]))
+    assert (done.code, done.lines[0]["seconds"], done.lines[0]["lines_per_second"]) == (0, 0, 1000)

@@ -147,6 +147,11 @@ class Run:
             raise Failure(f"{told}; {self._standing()}", code) from error
         self.seconds = time.monotonic() - self.began
 
+    @property
+    def lines_per_second(self) -> int:
+        """How fast the lines of this run went; a clock may not have moved meanwhile."""
+        return round((self.stream.commands - self.done_before) / max(self.seconds, 0.001))
+
     def _apply_rest(self, size: int) -> None:
         with show_progress("Applying", "lines", total=self.stream.last) as tell:
             tell(self.done)
@@ -250,7 +255,9 @@ def _summary(job: Run) -> dict[str, Any]:
         "rejected_by_error": dict(rejected.most_common()),
         "rejected_file": valid(str(job.rejects.path)) if rejected else None,
         "seconds": round(job.seconds, 3),
-        "lines_per_second": round((job.stream.commands - job.done_before) / job.seconds),
+        "lines_per_second": round(
+            (job.stream.commands - job.done_before) / max(job.seconds, 0.001)
+        ),
     }
 
 
