@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IGNORED = re.compile(r"# *(noqa|type: *ignore|pyright: *ignore)")
 CODE = r"(noqa: [A-Z]+\d+(, [A-Z]+\d+)*|(type|pyright): ignore\[[\w-]+(, [\w-]+)*\])"
-NAMED = re.compile(rf"# {CODE}( +(# )?\(\w.*\))?")
-REASONED = re.compile(r".* \(\w.*\)")
+NAMED = re.compile(rf"# {CODE}( +(# )?\(\S.*\))?")
+REASONED = re.compile(r".* \(\S.*\)")
 
 
 def comments(path: Path) -> Iterator[str]:
