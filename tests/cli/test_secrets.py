@@ -105,3 +105,34 @@ def test_a_refused_secret_is_not_told(cli: Cli, given: list[str], said: str) -> 
     assert said in done.err
     assert SECRET not in done.err
     assert "4111" not in done.err
+
+
+RENAMED = {
+    "a class": VAULT.replace("Open", "Opened").replace("Store", "Keep"),
+    "a field": VAULT.replace("card", "number_of_card").replace('"number"', '"digits"'),
+}
+
+
+@pytest.mark.parametrize("how", ["--json", "--table"])
+@pytest.mark.parametrize("what", RENAMED)
+def test_what_was_renamed_shows_no_value(cli: Cli, shop: Path, what: str, how: str) -> None:
+    """Nobody knows any more which of them are secret."""
+    (shop / "safe.py").write_text(RENAMED[what], "utf-8")
+    for verb in ("list", "show", "history"):
+        done = cli(verb, "safe:vaults", *(["v-1"] if verb != "list" else []), how)
+        assert done.code == 0, done.err
+        assert SECRET not in done.out + done.err
+        assert '"al"' not in done.out
+        assert "***" in done.out or (verb, how) == ("list", "--table")
+    [entry] = cli("history", "safe:vaults", "v-1", "--json").lines
+    assert entry["command"] == {"$type": "Store", "owner": "***", "number": "***"}
+    assert entry["state"] == {"$type": "Open", "owner": "***", "card": "***"}
+
+
+def test_an_error_about_what_was_renamed_tells_no_value(cli: Cli, shop: Path) -> None:
+    """Though it cannot be read."""
+    (shop / "safe.py").write_text(RENAMED["a class"], "utf-8")
+    for options in ([], ["--preview"]):
+        done = cli("send", "safe:vaults", "v-1", "Keep", "owner=bo", "number=5", *options)
+        assert (done.code, done.out) == (4, "")
+        assert SECRET not in done.err

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from shutil import which
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -118,6 +117,8 @@ def write_facts(facts: Mapping[str, str]) -> None:
 
 def program(*, from_anywhere: bool = False) -> str:
     """Return how to call this command again: by its name, or as it was called if no path has it."""
+    from shutil import which
+
     called = Path(sys.argv[0])
     if called.stem != "holdfast" or which("holdfast"):
         return "holdfast"
