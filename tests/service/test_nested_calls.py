@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from holdfast import BatchError, Command, DefinitionError, Machine, Service, State, open_store
+from holdfast import (
+    BatchError,
+    Checkpoint,
+    Command,
+    DefinitionError,
+    Machine,
+    Record,
+    Service,
+    State,
+    Transaction,
+    open_store,
+    transact,
+)
 from holdfast.stores.contract import Store
 
 
@@ -98,6 +110,49 @@ def test_nor_from_a_batch(folders: Service[Folder, Put, Cabinet], store: Store) 
     _, refused = folders.handle_many(batch)
     assert isinstance(refused, DefinitionError)
     assert folders.count_by_state() == {"Folder": 1}
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")], ids="".join)
+def test_nor_to_an_entity_that_is_written_in_the_same_commit(
+    folders: Service[Folder, Put, Cabinet], store: Store, order: tuple[str, str]
+) -> None:
+    """The batch would come too late itself, having written its own conflict each time."""
+    commands = {"a": Put(), "b": Put(into=("a",))}
+    batch = [(id, commands[id]) for id in order]
+    with pytest.raises(BatchError) as caught:
+        folders.handle_many(batch, atomic=True)
+    assert [*caught.value.failures] == [order.index("b")]
+    assert "to folder 'a', which is written in the same commit" in str(caught.value.exceptions[0])
+    with pytest.raises(BatchError):
+        folders.handle_many(batch, checkpoint=Checkpoint("reader", 2))
+    assert store.read_log(limit=99) == []
+
+
+def test_nor_to_an_entity_of_the_same_transaction(
+    folders: Service[Folder, Put, Cabinet], store: Store
+) -> None:
+    """Whether it was only read there, or is to be changed."""
+    runs = 0
+
+    def work(transaction: Transaction[Folder, Put]) -> None:
+        nonlocal runs
+        runs += 1
+        transaction.prepare("c", Put())
+        transaction.read("a")
+        transaction.prepare("b", Put(into=("a",)))
+
+    folders.handle("a", Put())
+    with pytest.raises(DefinitionError, match="folder 'a', which is written in the same commit"):
+        transact(folders, work)
+    assert (runs, len(store.read_log(limit=99))) == (1, 1)
+
+
+def test_each_for_itself_a_batch_is_no_hindrance(
+    folders: Service[Folder, Put, Cabinet],
+) -> None:
+    """The entity that was overtaken is decided again, and it alone."""
+    answers = folders.handle_many([("a", Put()), ("b", Put(into=("a",)))])
+    assert [answer.version for answer in answers if isinstance(answer, Record)] == [2, 1]
 
 
 def test_a_call_for_another_entity_is_a_call_as_any(

@@ -216,9 +216,7 @@ async def questions_are_typed(orders: Orders) -> None:
     assert_type(await orders.get_many(["o-1"]), dict[str, Record[Open | Paid | Closed]])
     assert_type(await orders.at("o-1", version=1), Record[Open | Paid | Closed])
     assert_type(await orders.count_by_state(), dict[str, int])
-    assert_type(
-        await orders.allowed("o-1"), tuple[type[Place] | type[Pay] | type[Close], ...]
-    )
+    assert_type(await orders.allowed("o-1"), tuple[type[Place] | type[Pay] | type[Close], ...])
     assert_type(await orders.find(state=[Paid, "Open"]), Page[Open | Paid | Closed])
     history = await orders.history("o-1", limit=5)
     assert_type(history, list[Transition[Open | Paid | Closed, Place | Pay | Close]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -59,19 +59,26 @@ class Decision(Struct, frozen=True):
 
 
 def decide(
-    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
+    binding: Binding,
+    groups: Sequence[Group],
+    loaded: Sequence[Loaded],
+    tokens: Sequence[str],
+    together: Container[str] = (),
 ) -> list[Decision]:
-    """Decide the calls of every group on its entity as loaded."""
+    """Decide the calls of every group on its entity as loaded.
+
+    `together` has the ids of the groups where all are written or none is.
+    """
     decisions = []
     drawn = iter(tokens)
     for group, entity in zip(groups, loaded, strict=True):
-        decisions.append(_decide(binding, group, entity, drawn))
+        draft = Draft(binding.machine, group.id, entity, together)
+        decisions.append(_decide(binding, group, draft, drawn))
     return decisions
 
 
-def _decide(binding: Binding, group: Group, loaded: Loaded, tokens: Iterator[str]) -> Decision:
+def _decide(binding: Binding, group: Group, draft: Draft, tokens: Iterator[str]) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
-    draft = Draft(binding.machine, group.id, loaded)
     answers: list[Answer] = []
     failed = False
     for call in group.calls:
@@ -88,13 +95,17 @@ def _decide(binding: Binding, group: Group, loaded: Loaded, tokens: Iterator[str
 
 
 def decide_awaiting(
-    binding: Binding, groups: Sequence[Group], loaded: Sequence[Loaded], tokens: Sequence[str]
+    binding: Binding,
+    groups: Sequence[Group],
+    loaded: Sequence[Loaded],
+    tokens: Sequence[str],
+    together: Container[str] = (),
 ) -> Plan[list[Decision]]:
     """Decide as `decide` does, where handlers are awaited."""
     decisions = []
     drawn = iter(tokens)
     for group, entity in zip(groups, loaded, strict=True):
-        draft = Draft(binding.machine, group.id, entity)
+        draft = Draft(binding.machine, group.id, entity, together)
         answers: list[Answer] = []
         failed = False
         for call in group.calls:

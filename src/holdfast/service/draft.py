@@ -5,7 +5,7 @@ Pure but for what handlers do with their dependencies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from copy import copy
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,10 @@ SCHEMA_VERSION = 1
 
 
 class Draft:
-    """An entity while commands for it are decided: first as loaded, then as each leaves it."""
+    """An entity while commands for it are decided: first as loaded, then as each leaves it.
+
+    `together` has the ids of those that are written with it or not at all.
+    """
 
     __slots__ = (
         "created_at",
@@ -46,14 +49,18 @@ class Draft:
         "purged",
         "state_text",
         "state_type",
+        "together",
         "updated_at",
         "version",
     )
 
-    def __init__(self, machine: AnyMachine, id: str, loaded: Loaded) -> None:
+    def __init__(
+        self, machine: AnyMachine, id: str, loaded: Loaded, together: Container[str] = ()
+    ) -> None:
         self.machine = machine
         self.id = id
         self.loaded = loaded
+        self.together = together
         self.log: list[LogRow] = []
         self.made: dict[str, tuple[Call, Record[Any]]] = {}
         self.purged = False

@@ -21,7 +21,7 @@ class Handling(Struct):
     """A handler that is running, or a hook, which has neither service nor entity."""
 
     binding: Binding | None
-    id: str | None
+    draft: Draft | None
     outer: Handling | None
     """The handler that waits for this one."""
     blocks: bool
@@ -34,11 +34,15 @@ _innermost: ContextVar[Handling | None] = ContextVar("holdfast_handling", defaul
 
 
 def answer(binding: Binding, draft: Draft, call: Call, token: str) -> Record[Any]:
-    """Have a draft answer a call; raises DefinitionError inside a handler of the same entity."""
+    """Have a draft answer a call; raises DefinitionError where a handler waits in vain for it.
+
+    That is a handler of the same entity, or of one that is written together with it: it would come
+    too late itself, at each of its attempts.
+    """
     outer = _innermost.get()
     if outer is not None:
         outer = _expect_other(outer, binding, draft.id)
-    own = Handling(binding, draft.id, outer, binding.blocks)
+    own = Handling(binding, draft, outer, binding.blocks)
     before = _innermost.set(own)
     try:
         return draft.answer(call, binding.deps, token)
@@ -50,7 +54,7 @@ def answer(binding: Binding, draft: Draft, call: Call, token: str) -> Record[Any
 async def answer_async(binding: Binding, draft: Draft, call: Call, token: str) -> Record[Any]:
     """Do as `answer` does where the handler is awaited, in a task of its own."""
     outer = _expect_other(_innermost.get(), binding, draft.id)
-    own = Handling(binding, draft.id, outer, blocks=False)
+    own = Handling(binding, draft, outer, blocks=False)
     _innermost.set(own)
     try:
         return await draft.answer_async(call, binding.deps, token)
@@ -90,11 +94,19 @@ def _expect_other(outer: Handling | None, binding: Binding, id: str) -> Handling
     """Return the innermost handler that waits, if none of them is the entity's own."""
     innermost = outer = _running(outer)
     while outer is not None:
-        if outer.binding is binding and outer.id == id:
-            raise DefinitionError(
-                f"{_name(outer)} sent a command to that entity itself; nothing was written: "
-                "return the state that it leads to, or send the command once the call has returned"
-            )
+        if outer.binding is binding and outer.draft is not None:
+            if outer.draft.id == id:
+                raise DefinitionError(
+                    f"{_name(outer)} sent a command to that entity itself; nothing was written: "
+                    "return the state that it leads to, or send the command once the call has "
+                    "returned"
+                )
+            if id in outer.draft.together:
+                raise DefinitionError(
+                    f"{_name(outer)} sent a command to {entity_name(binding.machine.name, id)}, "
+                    "which is written in the same commit; nothing was written: make it a part of "
+                    "that, or send the command once the call has returned"
+                )
         outer = _running(outer.outer)
     return innermost
 
@@ -106,6 +118,6 @@ def _running(handling: Handling | None) -> Handling | None:
 
 
 def _name(handling: Handling) -> str:
-    if handling.binding is None:
+    if handling.draft is None:
         return "a hook"
-    return f"a handler of {entity_name(handling.binding.machine.name, handling.id)}"
+    return f"a handler of {entity_name(handling.draft.machine.name, handling.draft.id)}"

@@ -91,6 +91,7 @@ def settle(
     else:
         started, tokens = begun.started, begun.tokens
     id = groups[0].id if groups else ""
+    together = frozenset(group.id for group in groups) if len(groups) > 1 else ()
     attempts = Attempts(binding.retry, binding.machine.name, id, started, terms.timeout_seconds)
     failure = None
     if begun is not None:
@@ -102,9 +103,10 @@ def settle(
         try:
             loaded = yield Load([group.key(binding.machine.name) for group in groups])
             if binding.machine.is_async:
-                decision = join((yield from decide_awaiting(binding, groups, loaded, tokens)))
+                deciding = decide_awaiting(binding, groups, loaded, tokens, together)
+                decision = join((yield from deciding))
             else:
-                decision = join(decide(binding, groups, loaded, tokens))
+                decision = join(decide(binding, groups, loaded, tokens, together))
             if decision.failed:
                 yield from _tell_stale(binding, groups, decision.answers, attempts)
             if not terms.let_through(binding.machine, decision):

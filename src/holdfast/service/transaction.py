@@ -147,6 +147,7 @@ class Stage:
         self.conflict: VersionConflictError | None = None
         """What its commit met."""
         self._touched: dict[tuple[str, str], Touched] = {}
+        self._together: dict[Binding, set[str]] = {}
         self._records: list[Record[Any]] = []
         self._busy = threading.Lock()
 
@@ -253,8 +254,10 @@ class Stage:
             [loaded] = yield Load([Key(name, id, () if key is None else (key,))])
             self._expect_open()
             if touched is None:
-                touched = Touched(Draft(plans.machine, id, loaded), plans.binding)
-                self._touched[name, id] = touched
+                together = self._together.setdefault(plans.binding, set())
+                together.add(id)
+                draft = Draft(plans.machine, id, loaded, together)
+                touched = self._touched[name, id] = Touched(draft, plans.binding)
             else:
                 touched.draft.learn(loaded.applied)
         return touched.draft.copy()
