@@ -285,6 +285,9 @@ CLOSED = {
     "run shop:orders - <&-": (2, "Error: cannot read standard input: Bad file descriptor\n"),
     "show shop:orders nobody 2>&-": (3, ""),
     "show shop:orders nobody 2>/dev/full": (3, ""),
+    "list shop:orders --limit 1 2>/dev/full >/dev/null": (0, ""),
+    "run shop:orders placed.ndjson 2>/dev/full >/dev/null": (0, ""),
+    "run shop:orders placed.ndjson 2>&- >/dev/null": (0, ""),
     "run shop:orders in.ndjson >&- 2>&-": (6, ""),
 }
 

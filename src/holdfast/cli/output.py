@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +54,12 @@ def write(text: str = "", *, end: str = "\n") -> None:
         click.echo(text + end, nl=False)
     except OSError as error:
         raise output_failure(error) from error
+
+
+def hint(text: str) -> None:
+    """Write to the standard error what is not the result; whether anybody reads it is no matter."""
+    with suppress(OSError):
+        click.echo(visible(text), err=True)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from holdfast.cli.options import Count
 from holdfast.cli.output import (
     EPILOG,
     format_option,
+    hint,
     in_json,
     raw,
     short_time,
@@ -284,4 +285,4 @@ def _plain(value: object) -> str:
 
 
 def _tell_more(last: str) -> None:
-    click.echo(f"There are more: --after {shlex.quote(visible(last))}, or --all", err=True)
+    hint(f"There are more: --after {shlex.quote(visible(last))}, or --all")

@@ -16,12 +16,20 @@ import click
 from holdfast.cli.calls import code_of, tell
 from holdfast.cli.exits import Exit, Failure
 from holdfast.cli.options import NewFile
-from holdfast.cli.output import EPILOG, after, format_option, in_json, write_facts, write_lines
+from holdfast.cli.output import (
+    EPILOG,
+    after,
+    format_option,
+    hint,
+    in_json,
+    write_facts,
+    write_lines,
+)
 from holdfast.cli.progress import show_progress
 from holdfast.cli.rejects import Reject, Rejects, default_path, mark_of, open_rejects, reject
 from holdfast.cli.stream import Batch, Line, Stream, open_stream, read_entry, request_of
 from holdfast.cli.target import SyncService, open_sync_service, place_of
-from holdfast.cli.text import valid, visible
+from holdfast.cli.text import valid
 from holdfast.errors import BatchError, ValidationError
 from holdfast.record import Record, Request
 from holdfast.service.origin import is_of_handler
@@ -122,10 +130,9 @@ class Run:
         self.done = service.store.checkpoint(self.reader) or 0
         rejects.resume(self.done)
         if self.done and not rejects.counts:
-            click.echo(
+            hint(
                 f"Note: {self.done:,} lines were done before; if some of them were rejected, they "
-                f"are not in {visible(str(rejects.path))}, and not counted",
-                err=True,
+                f"are not in {rejects.path}, and not counted"
             )
         self.done_before = stream.count_commands(up_to=self.done)
         self.applied = 0
