@@ -128,3 +128,27 @@ def write_stream(path: Path, lines: Iterable[object]) -> str:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("".join(f"{text}\n" for text in texts), "utf-8")
     return path.name
+
+
+KEYS = ("done_before", "applied", "already_applied", "rejected")
+
+
+def summary(done: Any) -> tuple[int, ...]:
+    [line] = done.lines
+    return tuple(line[key] for key in KEYS)
+
+
+def rejects(folder: Path, pattern: str = "*.rejected-*.ndjson") -> list[Any]:
+    """The entries of all files of rejected lines."""
+    return [
+        json.loads(line)
+        for path in sorted(folder.glob(pattern))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+
+
+def states(cli: Cli) -> dict[str, str]:
+    return {line["id"]: line["state_type"] for line in cli("list", "shop:orders", "--all").lines}
+
+
+GOOD = request("good", "Place", total=1)
