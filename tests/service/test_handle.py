@@ -408,6 +408,23 @@ def test_a_conflict_tells_the_versions_of_what_lives(
     assert (created.expected, created.actual, created.gap) == (0, 3, 1)
 
 
+def test_what_came_and_went_meanwhile_is_absent_as_expected(
+    orders: Orders, desk: Desk, store: Store
+) -> None:
+    """Expecting none is no conflict where there is none again; the call decides again."""
+    rival = Service(order, store, deps=Desk())
+
+    def come_and_go() -> None:
+        rival.handle("o-1", Place(total=5))
+        rival.handle("o-1", Remove())
+
+    desk.interrupts.append(come_and_go)
+    record = orders.handle("o-1", Place(total=7), expected_version=0)
+
+    assert (record.version, record.state) == (3, Pending(total=7))
+    assert [context.version for context in desk.contexts] == [0, 0]
+
+
 @pytest.mark.parametrize("expected", [-1, 1.0, "1", True, 2**63])
 def test_what_is_no_version_is_refused(orders: Orders, expected: Any) -> None:
     """Versions are whole numbers from 0."""

@@ -250,6 +250,8 @@ def _late(
     within = next(group.calls[0].within for group in groups if group.id == conflict.id)
     # The calls of a chain saw different versions: each is told of its own conflict.
     pinned = all([c.expected_version is not None for c in g.calls] == [True] for g in groups)
+    # Where the entity came and went meanwhile, it is as absent as the caller expected it to be.
+    pinned = pinned and conflict.expected != conflict.actual
     return (yield from attempts.failed(conflict, pinned=pinned, within=within))
 
 
