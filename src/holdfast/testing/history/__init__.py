@@ -1,0 +1,7 @@
+"""The checker of histories: what clients were told, held against the log; pure Python, no store."""
+
+from holdfast.testing.history.check import check_history
+from holdfast.testing.history.model import Entry, Operation
+from holdfast.testing.history.register import RegisterOperation, check_register
+
+__all__ = ["Entry", "Operation", "RegisterOperation", "check_history", "check_register"]

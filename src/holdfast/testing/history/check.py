@@ -1,0 +1,151 @@
+"""Holds what clients were told against the log: it has what was acknowledged, and no more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from holdfast.testing.history.model import Entry, Named, Operation
+from holdfast.testing.history.moments import faults_of_moment
+from holdfast.testing.history.order import Order, described
+
+
+def check_history(operations: Iterable[Operation], log: Iterable[Entry]) -> list[str]:
+    """Return what contradicts itself in a history, a sentence each; empty where it is sound.
+
+    The versions of every entity are 1..n without hole or repeat; every acknowledged write is in
+    the log exactly once, at the version and with the state that it was told; a refused one is not,
+    and nothing is that nobody issued; the answers about each entity are linearizable; commits are
+    all or none; and what was read together was so at one moment.
+    """
+    return list(_History(operations, log).faults())
+
+
+class _History:
+    """Operations and entries, by entity and by name."""
+
+    def __init__(self, operations: Iterable[Operation], log: Iterable[Entry]) -> None:
+        self.logs: dict[Named, list[Entry]] = defaultdict(list)
+        self.by_name: dict[str, Entry] = {}
+        self.repeated: list[Entry] = []
+        for entry in sorted(log, key=lambda entry: (entry.version, entry.position)):
+            self.logs[entry.machine, entry.id].append(entry)
+            if entry.name is not None and self.by_name.setdefault(entry.name, entry) is not entry:
+                self.repeated.append(entry)
+        self.operations: dict[Named, list[Operation]] = defaultdict(list)
+        self.writers: dict[str, Operation] = {}
+        self.together: dict[str, list[Operation]] = defaultdict(list)
+        for operation in operations:
+            self.operations[operation.machine, operation.id].append(operation)
+            if operation.kind == "write" and operation.name is not None:
+                if operation.name in self.writers:
+                    raise ValueError(f"two writes have the name {operation.name!r}")
+                self.writers[operation.name] = operation
+            if operation.together is not None:
+                self.together[operation.together].append(operation)
+
+    def faults(self) -> Iterator[str]:
+        """Tell of everything."""
+        for entry in self.repeated:
+            yield f"{_named(entry)}: {entry.name} is in the log twice"
+        for named in self.logs | self.operations:
+            log = self.logs.get(named, [])
+            yield from (
+                f"{named[0]} {named[1]!r:.40} {fault}" for fault in self._faults(named, log)
+            )
+        for label, operations in self.together.items():
+            yield from faults_of_moment(label, operations, self.logs, self.by_name)
+
+    def _faults(self, named: Named, log: Sequence[Entry]) -> Iterator[str]:
+        versions = [entry.version for entry in log]
+        if versions != list(range(1, len(log) + 1)):
+            yield f"has the versions {_runs(versions)}"
+            return
+        operations = self.operations.get(named, [])
+        yield from _faults_of_keys(log)
+        for entry in log:
+            yield from self._fault_of_entry(entry)
+        keyed = {entry.key: entry for entry in log if entry.key is not None}
+        for operation in operations:
+            yield from self._faults_of_answer(operation, log, keyed)
+        order = Order(log, operations, self.writers)
+        yield from order.faults()
+        absences = [o for o in operations if o.version == 0 and o.ended is not None]
+        yield from order.faults_of_absence(absences)
+
+    def _fault_of_entry(self, entry: Entry) -> Iterator[str]:
+        if entry.purged:
+            return
+        writer = None if entry.name is None else self.writers.get(entry.name)
+        if writer is None:
+            yield f"has version {entry.version} ({entry.name}), which nobody issued"
+        elif (writer.machine, writer.id) != (entry.machine, entry.id):
+            yield f"has version {entry.version} of {writer.machine} {writer.id!r:.40}"
+        elif writer.key != entry.key:
+            yield f"has version {entry.version} with the key {entry.key!r}, not {writer.key!r}"
+        elif writer.expected is not None and writer.expected not in _before(
+            entry, self.logs[entry.machine, entry.id]
+        ):
+            yield f"has version {entry.version}, which was to follow {writer.expected}"
+
+    def _faults_of_answer(
+        self, operation: Operation, log: Sequence[Entry], keyed: Mapping[str, Entry]
+    ) -> Iterator[str]:
+        entry = self.by_name.get(operation.name or "")
+        if operation.told == "refused":
+            if entry is not None:
+                yield f"was refused {operation.name}, and version {entry.version} holds it"
+            met = operation.version
+            if met is not None and met == operation.expected:
+                yield f"was told a conflict of {met} with itself ({described(operation)})"
+        elif operation.told == "done" and operation.version is not None:
+            if operation.version > len(log):
+                yield f"has no version {operation.version}, as was told ({described(operation)})"
+            elif operation.version > 0:
+                told = log[operation.version - 1]
+                yield from _faults_of_told(operation, entry, told, keyed)
+
+
+def _faults_of_told(
+    operation: Operation, entry: Entry | None, told: Entry, keyed: Mapping[str, Entry]
+) -> Iterator[str]:
+    """Compare an answer with the entry of the version that it tells."""
+    if told.purged:
+        return
+    if operation.kind == "write" and entry is not told:
+        by_key = keyed.get(operation.key) if operation.key is not None else None
+        if entry is not None or by_key is not told:
+            where = "is not in the log" if entry is None else f"is version {entry.version}"
+            yield f"acknowledged {operation.name} as version {told.version}, and it {where}"
+            return
+    if operation.state != told.state:
+        yield (
+            f"was told to be {operation.state!r:.120} at version {told.version}, and the log "
+            f"says {told.state!r:.120} ({described(operation)})"
+        )
+
+
+def _faults_of_keys(log: Sequence[Entry]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for entry in log:
+        if entry.key is not None and seen.setdefault(entry.key, entry.version) != entry.version:
+            yield f"has the key {entry.key!r} at {seen[entry.key]} and at {entry.version}"
+
+
+def _before(entry: Entry, log: Sequence[Entry]) -> tuple[int, ...]:
+    """Return the version that an entry followed, 0 for no live entity; both if it was purged."""
+    if entry.version == 1:
+        return (0,)
+    before = log[entry.version - 2]
+    if before.purged:
+        return 0, before.version
+    return (before.version if before.state is not None else 0,)
+
+
+def _named(entry: Entry) -> str:
+    return f"{entry.machine} {entry.id!r:.40}"
+
+
+def _runs(versions: Sequence[int]) -> str:
+    shown = ", ".join(map(str, versions[:40]))
+    return f"{shown} …" if len(versions) > 40 else shown

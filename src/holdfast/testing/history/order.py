@@ -1,0 +1,106 @@
+"""Linearizability by the versions that replies carry, for one entity, in O(n log n).
+
+The versions give the order of the writes; what is left to find is a moment for each. A version
+cannot be there before its own write began, nor before something began that still saw an older one;
+and it must be there when the first answer came that tells of it or of a newer one. Moments exist
+if, and only if, no version has to be there before it can be.
+Source: P. Gibbons, E. Korach, Testing Shared Memories, SIAM J. Comput. 26, 1997 (reads mapped to
+writes whose order is given).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from math import inf
+
+from holdfast.testing.history.model import Entry, Operation
+
+_Bound = tuple[float, Operation | None]
+
+
+class Order:
+    """When each version of an entity came to be there, as far as the answers tell."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        operations: Sequence[Operation],
+        writers: Mapping[str, Operation],
+    ) -> None:
+        count = len(entries)
+        self.earliest: list[_Bound] = [(-inf, None)] * (count + 2)
+        self.latest: list[_Bound] = [(inf, None)] * (count + 2)
+        self._entries = entries
+        for entry in entries:
+            writer = writers.get(entry.name) if entry.name is not None else None
+            if writer is not None:
+                self._not_before(entry.version, writer)
+        for operation in operations:
+            self._take(operation)
+        self.earliest = list(accumulate(self.earliest, _later))
+        self.latest = list(accumulate(reversed(self.latest), _earlier))[::-1]
+
+    def faults(self) -> Iterator[str]:
+        """Tell of each version that had to be there before it could be, up to the first."""
+        for version in range(1, len(self._entries) + 1):
+            start, late = self.earliest[version]
+            end, early = self.latest[version]
+            if start > end and late is not None and early is not None:
+                yield (
+                    f"version {version} was told of by {end:g} ({described(early)}), and could "
+                    f"not be there before {start:g} ({described(late)})"
+                )
+                return
+
+    def faults_of_absence(self, absences: Sequence[Operation]) -> Iterator[str]:
+        """Tell of each answer that there is no entity, given while there surely was one."""
+        if not absences:
+            return
+        starts = [start for start, _ in self.earliest]
+        ends = [end for end, _ in self.latest]
+        absent = [True, *(entry.state is None for entry in self._entries)]
+        until = [0, *accumulate(map(int, absent))]
+        for operation in absences:
+            assert operation.ended is not None
+            last = bisect_right(starts, operation.ended, hi=len(absent)) - 1
+            first = bisect_left(ends, operation.began, lo=1, hi=len(absent)) - 1
+            if first > last or until[last + 1] == until[first]:
+                yield f"was told not to exist while it did ({described(operation)})"
+
+    def _take(self, operation: Operation) -> None:
+        version = operation.version
+        if operation.ended is None or not version or version > len(self._entries):
+            return
+        self._not_after(version, operation)
+        if operation.kind == "read" or operation.told == "refused":
+            self._not_before(version + 1, operation)
+
+    def _not_before(self, version: int, operation: Operation) -> None:
+        if operation.began > self.earliest[version][0]:
+            self.earliest[version] = operation.began, operation
+
+    def _not_after(self, version: int, operation: Operation) -> None:
+        assert operation.ended is not None
+        if operation.ended < self.latest[version][0]:
+            self.latest[version] = operation.ended, operation
+
+
+def _later(one: _Bound, other: _Bound) -> _Bound:
+    return other if other[0] > one[0] else one
+
+
+def _earlier(one: _Bound, other: _Bound) -> _Bound:
+    return other if other[0] < one[0] else one
+
+
+def described(operation: Operation) -> str:
+    """Return an operation in a few words."""
+    end = "no answer" if operation.ended is None else f"{operation.ended:g}"
+    name = f" {operation.name}" if operation.name else ""
+    version = "" if operation.version is None else f", version {operation.version}"
+    return (
+        f"{operation.kind}{name} by {operation.client}, {operation.began:g} to {end}, "
+        f"{operation.told}{version}"
+    )

@@ -1,0 +1,314 @@
+"""The checker of histories: sound ones pass, and every kind of bad one is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.testing import Entry, Operation, check_history
+
+MANY = 20_000
+
+
+def entry(version: int, name: str | None = None, **other: Any) -> Entry:
+    """Return an entry of the log, whose position is its version and whose state `s1`, `s2`."""
+    given = {"position": version, "machine": "m", "id": "a", "state": f"s{version}", **other}
+    return Entry(version=version, name=name or f"w{version}", **given)
+
+
+def write(name: str, began: float, ended: float | None = None, **other: Any) -> Operation:
+    """Return a write, acknowledged where it has an end; `w2` at version 2."""
+    version = int(name[1:2]) if ended is not None else None
+    given: dict[str, Any] = {
+        "client": "c",
+        "machine": "m",
+        "id": "a",
+        "told": "unknown" if ended is None else "done",
+        "version": version,
+        "state": None if version is None else f"s{version}",
+        **other,
+    }
+    if given["told"] == "refused" and "version" not in other:
+        given["version"] = given["state"] = None
+    return Operation(name=name, began=began, ended=ended, **given)
+
+
+def read(version: int, began: float, ended: float, **other: Any) -> Operation:
+    """Return a read that was told a version, 0 for no entity."""
+    state = f"s{version}" if version else None
+    given = {"client": "r", "machine": "m", "id": "a", "version": version, "state": state, **other}
+    return Operation(kind="read", began=began, ended=ended, told="done", **given)
+
+
+SOUND: dict[str, tuple[list[Operation], list[Entry]]] = {
+    "nothing": ([], []),
+    "one write": ([write("w1", 1, 2)], [entry(1)]),
+    "a lost answer, stored": ([write("w1", 1)], [entry(1)]),
+    "a lost answer, not stored": ([write("w1", 1)], []),
+    "a lost answer, stored much later": (
+        [write("w2", 1), write("w1", 2, 3), read(1, 4, 5), read(2, 6, 7)],
+        [entry(1), entry(2)],
+    ),
+    "a refusal": ([write("w1", 1, 2), write("w9", 3, 4, told="refused")], [entry(1)]),
+    "writes at once, in either order": (
+        [write("w1", 1, 10), write("w2", 1, 10), read(2, 2, 3)],
+        [entry(1), entry(2)],
+    ),
+    "a key used twice": (
+        [write("w1", 1, 2, key="k"), write("w9", 3, 4, key="k", version=1, state="s1")],
+        [entry(1, key="k")],
+    ),
+    "a key used twice, answered late": (
+        [
+            write("w1", 1, 2, key="k"),
+            write("w2", 3, 4),
+            write("w9", 5, 6, key="k", version=1, state="s1"),
+        ],
+        [entry(1, key="k"), entry(2)],
+    ),
+    "a deletion, and absence": (
+        [read(0, 0, 1), write("w1", 1, 2), write("w2", 3, 4, state=None), read(0, 5, 6)],
+        [entry(1), entry(2, state=None)],
+    ),
+    "a conflict with what is there": (
+        [write("w1", 1, 2), write("w9", 3, 4, told="refused", expected=0, version=1)],
+        [entry(1)],
+    ),
+    "an expected version": (
+        [write("w1", 1, 2, expected=0), write("w2", 3, 4, expected=1)],
+        [entry(1), entry(2)],
+    ),
+    "what was purged is not known": (
+        [write("w1", 1, 2), read(1, 3, 4), write("w2", 5, 6, state=None)],
+        [entry(1, purged=True, state=None), entry(2, state=None)],
+    ),
+    "a batch, all of it": (
+        [write("w1", 1, 2, together="t"), write("w1b", 1, 2, id="b", version=1, state="s1")],
+        [entry(1), entry(1, "w1b", id="b", position=2)],
+    ),
+    "a batch, none of it": (
+        [write("w1", 1, together="t"), write("w2", 1, id="b", together="t")],
+        [],
+    ),
+    "two entities at one moment": (
+        [
+            write("w1", 1, 2),
+            write("w2", 3, 4, id="b", version=1, state="s1"),
+            read(1, 2, 3, together="r"),
+            read(0, 2, 3, id="b", together="r"),
+        ],
+        [entry(1), entry(1, "w2", id="b", position=2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("history", SOUND.values(), ids=SOUND.keys())
+def test_a_sound_history_passes(history: tuple[list[Operation], list[Entry]]) -> None:
+    """Nothing is told of it."""
+    assert check_history(*history) == []
+
+
+BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
+    "a hole in the versions": (
+        [write("w1", 1, 2), write("w3", 3, 4)],
+        [entry(1), entry(3)],
+        "has the versions 1, 3",
+    ),
+    "a version twice": (
+        [write("w1", 1, 2), write("w9", 3, 4)],
+        [entry(1), entry(1, "w9", position=2)],
+        "has the versions 1, 1",
+    ),
+    "versions that do not begin at 1": ([write("w2", 1, 2)], [entry(2)], "has the versions 2"),
+    "acknowledged, and not in the log": (
+        [write("w1", 1, 2), write("w2", 3, 4)],
+        [entry(1)],
+        "has no version 2, as was told",
+    ),
+    "acknowledged, and overwritten": (
+        [write("w1", 1, 2), write("w9", 1, 3, version=1, state="s1")],
+        [entry(1)],
+        "acknowledged w9 as version 1, and it is not in the log",
+    ),
+    "acknowledged at another version": (
+        [write("w1", 1, 9), write("w2", 1, 9, version=1, state="s1")],
+        [entry(1), entry(2)],
+        "acknowledged w2 as version 1, and it is version 2",
+    ),
+    "acknowledged with another state": (
+        [write("w1", 1, 2, state="other")],
+        [entry(1)],
+        "was told to be 'other' at version 1, and the log says 's1'",
+    ),
+    "read with another state": (
+        [write("w1", 1, 2), read(1, 3, 4, state="other")],
+        [entry(1)],
+        "was told to be 'other' at version 1",
+    ),
+    "in the log twice": (
+        [write("w1", 1, 2)],
+        [entry(1), entry(2, "w1")],
+        "w1 is in the log twice",
+    ),
+    "in the log of two entities": (
+        [write("w1", 1, 2)],
+        [entry(1), entry(1, "w1", id="b", position=2)],
+        "w1 is in the log twice",
+    ),
+    "in the log of another entity": (
+        [write("w1", 1)],
+        [entry(1, id="b")],
+        "has version 1 of m 'a'",
+    ),
+    "refused, and in the log": (
+        [write("w1", 1, 2, told="refused")],
+        [entry(1)],
+        "was refused w1, and version 1 holds it",
+    ),
+    "issued by nobody": ([], [entry(1)], "has version 1 (w1), which nobody issued"),
+    "without a name": (
+        [],
+        [Entry(position=1, machine="m", id="a", version=1, name=None)],
+        "nobody",
+    ),
+    "a key twice": (
+        [write("w1", 1, 2, key="k"), write("w2", 3, 4, key="k")],
+        [entry(1, key="k"), entry(2, key="k")],
+        "has the key 'k' at 1 and at 2",
+    ),
+    "another key than was given": (
+        [write("w1", 1, 2, key="k")],
+        [entry(1, key="other")],
+        "has version 1 with the key 'other', not 'k'",
+    ),
+    "a key answered with another's result": (
+        [write("w1", 1, 2, key="k"), write("w9", 3, 4, key="j", version=1, state="s1")],
+        [entry(1, key="k")],
+        "acknowledged w9 as version 1, and it is not in the log",
+    ),
+    "an expected version that was not there": (
+        [write("w1", 1, 2), write("w2", 3, 4, expected=0)],
+        [entry(1), entry(2)],
+        "has version 2, which was to follow 0",
+    ),
+    "a conflict with nothing": (
+        [write("w1", 1, 2), write("w9", 3, 4, told="refused", expected=1, version=1)],
+        [entry(1)],
+        "was told a conflict of 1 with itself",
+    ),
+    "a stale read": (
+        [write("w1", 1, 2), write("w2", 3, 4), read(1, 5, 6)],
+        [entry(1), entry(2)],
+        "version 2 was told of by 4",
+    ),
+    "a read that goes back": (
+        [write("w1", 1, 2), write("w2", 3), read(2, 4, 5), read(1, 6, 7)],
+        [entry(1), entry(2)],
+        "version 2 was told of by 5",
+    ),
+    "a read of the future": (
+        [write("w1", 1, 2), read(2, 3, 4), write("w2", 5, 6)],
+        [entry(1), entry(2)],
+        "version 2 was told of by 4",
+    ),
+    "a write that came before one that was answered": (
+        [write("w1", 5, 6), write("w2", 1, 2)],
+        [entry(1), entry(2)],
+        "version 1 was told of by 2",
+    ),
+    "a conflict with what was not there any more": (
+        [
+            write("w1", 1, 2),
+            write("w2", 3, 4),
+            write("w9", 5, 6, told="refused", expected=0, version=1),
+        ],
+        [entry(1), entry(2)],
+        "version 2 was told of by 4",
+    ),
+    "absence of what is there": (
+        [write("w1", 1, 2), read(0, 3, 4)],
+        [entry(1)],
+        "was told not to exist while it did",
+    ),
+    "absence between two lives, told too late": (
+        [
+            write("w1", 1, 2),
+            write("w2", 3, 4, state=None),
+            write("w3", 5, 6),
+            read(0, 7, 8),
+        ],
+        [entry(1), entry(2, state=None), entry(3)],
+        "was told not to exist while it did",
+    ),
+    "half a batch": (
+        [write("w1", 1, together="t"), write("w2", 1, id="b", together="t")],
+        [entry(1)],
+        "t was written in part: w2 is not in the log",
+    ),
+    "two entities at no one moment": (
+        [
+            write("w1", 1, 2),
+            write("w2", 1, 2, id="b", version=1, state="s1"),
+            read(0, 0, 5, together="r"),
+            read(1, 0, 5, id="b", together="r"),
+        ],
+        [entry(1), entry(1, "w2", id="b", position=2)],
+        "which was not so at any one moment",
+    ),
+    "a transaction whose read had changed": (
+        [
+            write("w1", 1, 2),
+            write("w2", 0, 4, id="b", version=1, state="s1", together="t"),
+            read(0, 0, 1, together="t"),
+        ],
+        [entry(1), entry(1, "w2", id="b", position=2)],
+        "t read 'a' at 0, which was not so right before what it wrote",
+    ),
+}
+
+
+@pytest.mark.parametrize("history", BAD.values(), ids=BAD.keys())
+def test_a_bad_history_is_told(history: tuple[list[Operation], list[Entry], str]) -> None:
+    """By a sentence that names the entity and what contradicts what."""
+    operations, log, words = history
+    faults = check_history(operations, log)
+    assert any(words in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("history", BAD.values(), ids=BAD.keys())
+def test_the_order_in_which_a_history_is_given_does_not_matter(
+    history: tuple[list[Operation], list[Entry], str],
+) -> None:
+    """Clients wrote their files apart."""
+    operations, log, words = history
+    faults = check_history(reversed(operations), reversed(log))
+    assert any(words in fault for fault in faults), faults
+
+
+def test_names_must_tell_writes_apart() -> None:
+    """Else nothing could be told from the log."""
+    with pytest.raises(ValueError, match="two writes have the name 'w1'"):
+        check_history([write("w1", 1, 2), write("w1", 3, 4)], [])
+
+
+def test_operations_and_entries_are_json() -> None:
+    """So that clients can write them to files of their own."""
+    for value in (write("w1", 1, 2, key="k"), read(1, 3, 4), entry(1)):
+        text = msgspec.json.encode(value)
+        assert msgspec.json.decode(text, type=type(value)) == value
+
+
+def test_a_long_history_is_checked_as_one() -> None:
+    """Tens of thousands of operations on one entity; the last is stale by one version."""
+    operations: list[Operation] = []
+    for n in range(1, MANY + 1):
+        told = {"version": n, "state": f"s{n}"}
+        operations.append(write(f"w{n}", 4 * n, 4 * n + 1, **told))
+        operations.append(read(n, 4 * n + 2, 4 * n + 3))
+    log = [entry(n) for n in range(1, MANY + 1)]
+    assert check_history(operations, log) == []
+    operations.append(read(MANY - 1, 4 * MANY + 4, 4 * MANY + 5))
+    [fault] = check_history(operations, log)
+    assert f"version {MANY} was told of by {4 * MANY + 1}" in fault
