@@ -87,6 +87,7 @@ VERBS = {
     "history claim:service claim-1 --table": "Submitted →",
     "graph claim:service": "Submitted --> Approved : Approve\n",
     "check claim:service --table": "pairs without a handler       15\n",
+    "simulate --seeds 3": "3, no promise broken",
     "verify sqlite:///claim.db --anchor anchor --table": "anchor              anchor was not",
     "demo --orders 3": "on one file, ",
 }

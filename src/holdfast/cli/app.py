@@ -23,6 +23,10 @@ VERBS = {
     "history": ("records:history", "Show the transitions of an entity."),
     "graph": ("machines:graph", "Draw a machine as a Mermaid diagram."),
     "check": ("machines:check", "Look for what a machine leaves out."),
+    "simulate": (
+        "simulate:simulate_runs",
+        "Look for promises that break under faults.",
+    ),
     "verify": ("verification:verify", "Look for what was changed behind a store's back."),
     "demo": ("demo:demo", "Watch a day of orders, with an outage and a recovery."),
 }

@@ -81,6 +81,14 @@ def find_machine(target: str) -> AnyMachine:
     return found if isinstance(found, Machine) else found.machine
 
 
+def find_machine_and_deps(target: str) -> tuple[AnyMachine, Any]:
+    """Return the machine that a target names, with the dependencies of the service it names."""
+    found = _find(target, Service, AsyncService, Machine)
+    if isinstance(found, Machine):
+        return found, None
+    return found.machine, found.plans.binding.deps
+
+
 def _find(target: str, *kinds: type) -> Any:
     module_name, _, path = target.partition(":")
     if not module_name or not path:

@@ -1,11 +1,44 @@
 """For users' tests and ours: what shows that a store or a machine keeps its promises."""
 
-import pytest
+import sys
+from typing import TYPE_CHECKING, Any
 
 # Before the import, so that a failed assertion of the suite tells what it compared.
-pytest.register_assert_rewrite("holdfast.testing.conformance")
+if pytest := sys.modules.get("pytest"):
+    pytest.register_assert_rewrite("holdfast.testing.conformance")
 
-from holdfast.testing.clock import ManualClock  # noqa: E402 (see above)
-from holdfast.testing.conformance import StoreConformance  # noqa: E402 (see above)
+from holdfast.testing.clock import ManualClock
+from holdfast.testing.history import (
+    Entry,
+    Operation,
+    RegisterOperation,
+    check_history,
+    check_register,
+)
+from holdfast.testing.simulation import Faults, VacuousError, ViolationError, simulate
 
-__all__ = ["ManualClock", "StoreConformance"]
+if TYPE_CHECKING:
+    from holdfast.testing.conformance import StoreConformance
+
+__all__ = [
+    "Entry",
+    "Faults",
+    "ManualClock",
+    "Operation",
+    "RegisterOperation",
+    "StoreConformance",
+    "VacuousError",
+    "ViolationError",
+    "check_history",
+    "check_register",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs pytest when it is asked for."""
+    if name == "StoreConformance":
+        from holdfast.testing.conformance import StoreConformance
+
+        return StoreConformance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
