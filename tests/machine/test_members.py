@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections import ChainMap, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, cast
+from uuid import UUID
 
 import attrs
+import msgspec
 import pydantic
 import pytest
+from tests.machine.kinds import CLASSES, CODECS, FOREIGN, Color, Draft, Rank, Ship
+from tests.machine.kinds import Place as Site
 
 from holdfast import (
     Command,
@@ -569,55 +575,6 @@ print(*{"attr", "attrs", "pydantic", "pydantic_core"} & sys.modules.keys())
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == []
 
 
-class Body(pydantic.BaseModel):
-    state: Archived | Ready
-    commands: list[Archive] = []
-
-
-class Ready(State):
-    number: Annotated[int, Meta(gt=0)]
-    at: datetime
-    before: Ready | Archived | None = None
-
-
-def test_a_state_may_be_a_field_of_a_pydantic_model() -> None:
-    """It is read from values, from what describes them, and from JSON; and written as stored."""
-    ready = Ready(number=1, at=NOON, before=Archived(line=Line(price=2)))
-    body = Body(state=ready, commands=[Archive()])
-    text = (
-        '{"state":{"$type":"Ready","number":1,"at":"2024-05-06T12:00:00.000000Z",'
-        '"before":{"$type":"Archived","line":{"price":2,"data":""}}},'
-        '"commands":[{"$type":"Archive"}]}'
-    )
-
-    assert body.state is ready
-    assert body.model_dump_json() == text
-    assert Body.model_validate_json(text) == body
-    assert Body.model_validate(json.loads(text)) == body
-    assert Body.model_validate(body.model_dump()) == body
-
-
-def test_pydantic_tells_where_a_state_is_wrong() -> None:
-    """Its error holds our message, with the path within the state."""
-    bad = {"$type": "Ready", "number": 0, "at": NOON}
-    with pytest.raises(pydantic.ValidationError, match=r"Expected `int` >= 1 - at `\$\.number`"):
-        Body.model_validate({"state": bad})
-
-
-def test_the_json_schema_of_a_state_stands_by_itself() -> None:
-    """It has no references, so that it is right wherever it is put in, and an end."""
-    for mode in ("validation", "serialization"):
-        schema = Body.model_json_schema(mode=mode)
-        archived, ready = schema["properties"]["state"]["anyOf"]
-        assert archived["properties"]["$type"] == {"enum": ["Archived"]}
-        [line] = [part for part in archived["properties"]["line"]["anyOf"] if "title" in part]
-        assert line["properties"]["price"]["exclusiveMinimum"] == 0
-        assert ready["properties"]["number"] == {"exclusiveMinimum": 0, "type": "integer"}
-        assert ready["required"] == ["$type", "number", "at"]
-        assert "$ref" not in json.dumps(schema)
-        assert '{"title": "Ready", "type": "object"}' in json.dumps(ready["properties"]["before"])
-
-
 def test_foreign_members_of_one_name_are_refused() -> None:
     """The name is the tag, and a tag stands for one class."""
     other: Any = pydantic.create_model("Pending", __config__=pydantic.ConfigDict(frozen=True))
@@ -648,3 +605,49 @@ def test_a_field_with_a_default_may_be_added(cls: Any) -> None:
     codec: Codec[Any] = Codec("state", [cls])
 
     assert codec.decode(f'{{"$type":"{cls.__name__}","old":1}}') == cls(old=1, new=7)
+
+
+@pytest.mark.parametrize("make", [MappingProxyType, OrderedDict, lambda data: ChainMap({}, data)])
+def test_a_mapping_of_any_kind_is_parsed(make: Callable[[Any], Any]) -> None:
+    """Bodies come as other classes than dict, too."""
+    assert order.parse_command(make({"$type": "Pay", "receipt": "r"})) == Pay("r")
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_class_with_fields_of_every_kind_is_stored_alike_as_member_and_as_part(kind: str) -> None:
+    """But for the tag, and it comes back."""
+    values = msgspec.structs.asdict(sample_of_every_kind())
+    cls = CLASSES[kind]
+    value = cls(**values)
+    holder = msgspec.defstruct("Holder", [("part", cls)], bases=(State,), frozen=True, tag=True)
+    codec: Codec[Any] = Codec("state", [holder])
+
+    text, copy = codec.encode(holder(part=value))
+
+    assert copy == holder(part=value)
+    member = CODECS[kind].encode(value)[0]
+    assert text == member.replace('{"$type":"Rich",', '{"$type":"Holder","part":{', 1) + "}"
+
+
+def sample_of_every_kind() -> Any:
+    return CLASSES["state"](
+        text="é",
+        number=5,
+        ratio=0.5,
+        data=b"a",
+        at=NOON,
+        times=frozenset([NOON]),
+        by_time={NOON: Color.RED},
+        by_number={10: UUID(int=1), 9: UUID(int=2)},
+        by_color={Color.BLUE: frozenset(Rank)},
+        amounts=(Decimal("1.10"),),
+        pair=(NOON.date(), NOON.time()),
+        span=timedelta(1),
+        size="m",
+        positive=1,
+        anything={"a": [1]},
+        place=Site("x", NOON),
+        command=Ship(to="y", at=NOON),
+        either=Draft(text="z"),
+        tags={"a": NOON},
+    )

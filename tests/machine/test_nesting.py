@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import attrs
 import pytest
 
 from holdfast import Command, Machine, Meta, Service, State, ValidationError, open_store
@@ -173,10 +174,35 @@ def test_brackets_in_texts_hide_no_levels(text: str) -> None:
     assert refusal(codec.encode, Note(body=body)) is not None
 
 
-def test_a_stack_that_the_caller_has_used_up_is_not_the_values_fault() -> None:
+def taken_deep_down(lines: Any) -> Any:
+    return from_deeper(80, lambda: lines)
+
+
+@attrs.frozen
+class Page:
+    """A part that its constructor builds, and takes many frames for."""
+
+    lines: Any = attrs.field(default=0, converter=taken_deep_down)
+
+
+class Book(State):
+    body: Any = None
+    page: Page = Page()
+    text: str = ""
+
+
+@pytest.mark.parametrize("cls", [Note, Book])
+def test_a_stack_that_the_caller_has_used_up_is_not_the_values_fault(cls: Any) -> None:
     """Nothing is said of the entity, nor of classes that were renamed."""
+    books: Machine[Any, Any, Any] = Machine("book", state=cls, command=Write)
+
+    def write(state: None, command: Write) -> Any:
+        return cls(body=command.body)
+
+    write.__annotations__["return"] = cls
+    books.on(write)
     with open_store("memory://") as store:
-        notes = Service(note, store)
+        notes = Service(books, store)
         notes.handle("n", Write(body=lists(50)))
 
         def deeper() -> None:

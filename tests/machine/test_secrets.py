@@ -523,3 +523,44 @@ def test_a_state_in_a_pydantic_model_tells_no_secret(data: Any) -> None:
 
     assert SECRET not in str(raised.value)
     assert "$." in str(raised.value)
+
+
+class Deepest(pydantic.BaseModel, frozen=True):
+    pin: str = pydantic.Field(repr=False)
+    other: int = 0
+
+
+class Deeper(pydantic.BaseModel, frozen=True):
+    deepest: list[Deepest]
+    opaque: tuple[Deepest, pydantic.HttpUrl] | None = None
+
+
+@attrs.frozen
+class Beside:
+    code: str = attrs.field(repr=False)
+
+
+class First(State):
+    deeper: Deeper | None = None
+    beside: Beside | None = None
+
+
+class Second(State):
+    bag: Bag | None = None
+
+
+def test_secrets_of_all_parts_are_masked_in_all_states() -> None:
+    """Of a model within a model, and of several classes without a tag, in whichever order."""
+    url = pydantic.HttpUrl("https://a.example/")
+    deepest = Deepest(pin=SECRET)
+    values: list[State] = [
+        First(deeper=Deeper(deepest=[deepest], opaque=(deepest, url)), beside=Beside(code=SECRET)),
+        Second(bag=Bag(pin=SECRET)),
+    ]
+    for members in ([First, Second], [Second, First]):
+        codec: Codec[Any] = Codec("state", members)
+        for value in values:
+            text, copy = codec.encode(value)
+            assert copy == value
+            assert SECRET in text
+            assert SECRET not in codec.redact(text)

@@ -110,6 +110,20 @@ class Codec(Generic[T]):
         written = self._encoders[type(value)](value)
         return written == (text.encode() if isinstance(text, str) else text)
 
+    def read(self, value: Any) -> T:
+        """Return the member that values describe as JSON would; raises msgspec.DecodeError."""
+        try:
+            return self.decode(encode_canonically(value))
+        except FAILURES as error:
+            if isinstance(error, msgspec.DecodeError):
+                raise
+            path, _ = cut(blame(encode_canonically, value), self._hidden)
+            raise msgspec.ValidationError(f"JSON cannot hold the value - at `{path}`") from None
+        except RecursionError:
+            if deep_path(value) is None:
+                raise
+            raise msgspec.ValidationError("the value is nested too deep") from None
+
     def redact(self, text: str) -> str:
         """Return the JSON text of a member with `***` in place of the values of secret fields.
 

@@ -42,7 +42,6 @@ class Outline:
         self.cls: Any = class_of(kind)
         self.fields = [field for field, _ in parts]
         self.struct: Any = _named_tuple(self.cls) if is_named_tuple(self.cls) else self._made(tag)
-        self._is_opaque = any(field.opaque for field in self.fields)
         self._deep: frozenset[str] = frozenset()
         self._fill: Callable[[Any], Any] = lambda part: part
 
@@ -88,8 +87,9 @@ class Outline:
             return given
         try:
             if is_model(self.cls):
-                # What pydantic alone knows was read from JSON, which no strict type takes.
-                return self.cls.model_validate(given, strict=False if self._is_opaque else None)
+                # The types were checked when it was read. Of JSON, as what pydantic alone knows
+                # still is, strict types would take nothing.
+                return self.cls.model_validate(given, strict=False)
             return self.cls(**given)
         except RecursionError:
             raise

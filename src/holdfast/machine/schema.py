@@ -29,7 +29,7 @@ def core_schema_of(cls: type) -> Any:
         return Codec(cls.__name__, [cls])
 
     def read(value: Any) -> Any:
-        return value if type(value) is cls else codec().decode(encode_canonically(value))
+        return value if type(value) is cls else codec().read(value)
 
     def write(value: Any) -> Any:
         return msgspec.json.decode(encode_canonically(value))
