@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from holdfast import Command, Machine, Service, State, VersionConflictError, open_store
+from holdfast.stores.chain import NO_UTF8
 from holdfast.stores.contract import EntityRow, LogRow, Store, digest_of
 from holdfast.stores.verify import MAX_LISTED, Report, verify
 
@@ -305,6 +306,67 @@ HARMLESS = {
 }
 
 
+def test_guards_that_this_code_does_not_know_are_no_sound_guards(store: Store, path: Path) -> None:
+    """A schema of later code, or a row that says so, is told, and what is gone does not hide."""
+    verify(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO migration VALUES (7, 'later', 1, '')")
+        connection.execute("DROP TRIGGER transition_is_not_deleted")
+    [(_, _, problem)] = problems(verify(store))
+    assert problem.startswith("the guards of the log were not looked at: the store has schema 7")
+
+
+def test_a_permit_that_was_left_is_found(store: Store, tamper: Callable[..., Any]) -> None:
+    """With it, anybody may erase the entity."""
+    tamper("INSERT INTO purging VALUES ('account', 'b')")
+    assert problems(verify(store)) == [
+        (None, None, "1 entities may be erased by anybody: their permits were left")
+    ]
+
+
+def test_what_was_erased_by_hand_is_found(store: Store, path: Path) -> None:
+    """Though no guard was touched: the permit was given, and taken back, and the entity emptied."""
+    anchor = verify(store).anchor
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO purging VALUES ('account', 'b')")
+        connection.execute(f"{STUB} <= 3")
+        connection.execute("UPDATE entity SET state_type = NULL, state = NULL WHERE id = 'b'")
+        connection.execute("DELETE FROM purging")
+        connection.execute("COMMIT")
+    for report in (verify(store), verify(store, anchor=anchor)):
+        assert problems(report) == [("b", 3, "the entity was erased, and no purge is recorded")]
+
+
+@pytest.mark.parametrize("column", ["state", "command", "id", "metadata"])
+def test_text_that_is_none_is_found_with_all_the_rest(
+    store: Store, tamper: Callable[..., Any], column: str
+) -> None:
+    """Bytes that are no UTF-8 stop nobody from seeing what else was done to the log."""
+    tamper(f"UPDATE transition SET {column} = CAST(x'ff' AS TEXT) WHERE id = 'a' AND version = 3")
+    tamper("UPDATE entity SET state = '{}' WHERE id = 'b'")
+    found = problems(verify(store))
+    assert ("b", 3, "the entity's state is not what the log leads to") in found
+    assert ("\\xff" if column == "id" else "a", 3, NO_UTF8) in found
+
+
+@pytest.mark.parametrize("page", [1, 2, 1_000])
+def test_an_entity_whose_text_is_none_is_found_with_all_the_rest(
+    store: Store, tamper: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """Wherever a page of entities ends."""
+    monkeypatch.setattr("holdfast.stores.verify.MAX_PAGE", page)
+    tamper("UPDATE entity SET state = CAST(x'ff' AS TEXT) WHERE id = 'a'")
+    tamper("UPDATE entity SET id = CAST(x'62ff' AS TEXT) WHERE id = 'b'")
+    tamper("UPDATE entity SET state = '{}' WHERE id = 'c'")
+    assert set(problems(verify(store))) == {
+        ("a", 3, "the entity's state is not what the log leads to"),
+        ("b\\xff", 3, NO_UTF8),
+        ("b", 3, "the entity has no row, and the log has"),
+        ("c", 3, "the entity's state is not what the log leads to"),
+    }
+
+
 def test_what_a_user_adds_is_no_finding(store: Store, path: Path) -> None:
     """Tables of one's own may be in the file, and indexes."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -417,6 +479,7 @@ def test_a_history_that_contradicts_itself_is_found_though_its_digests_fit(
         ("created_at = '2001-01-01T00:00:00.000000Z'", "created_at"),
         ("updated_at = '2001-01-01T00:00:00.000000Z'", "updated_at"),
         ("entered_version = 1", "entered_version"),
+        ("schema_version = 9", "schema_version"),
         ("digest = 'x' || substr(digest, 2)", "digest"),
     ],
 )
@@ -479,7 +542,7 @@ def test_purged_transitions_are_counted_and_their_chain_holds(path: Path, store:
     accounts.handle("b", Deposit(1))
     report = verify(store, anchor=anchor)
     assert problems(report) == []
-    assert (report.purged, report.transitions) == (5, 16)
+    assert (report.purged, report.transitions) == (5, 17)
     assert report.anchored == 14
 
 
@@ -494,7 +557,7 @@ def test_a_digest_edited_in_what_was_purged_is_found(
 
 STUB = (
     "UPDATE transition SET kind = 'purged', from_type = NULL, to_type = NULL, command_type = NULL,"
-    " command = NULL, state = NULL, metadata = NULL, token = NULL WHERE id = 'b' AND version"
+    " command = NULL, state = NULL, metadata = NULL WHERE id = 'b' AND version"
 )
 
 
@@ -502,7 +565,8 @@ STUB = (
     ("statement", "version", "problem"),
     [
         (f"{STUB} = 2", 2, "is purged, and what is before it is not"),
-        (f"{STUB} = 1", 2, "continues what was purged"),
+        (f"{STUB} = 1", 2, "follows what was purged, and records no purge"),
+        (f"{STUB} <= 3", 3, "the entity was erased, and no purge is recorded"),
         (
             "UPDATE transition SET kind = 'purged' WHERE id = 'b' AND version = 1",
             1,
@@ -557,6 +621,9 @@ class Disturbed:
         self.happen = happen
         self.before = before
         self.calls_left = call
+
+    def as_stored(self) -> Disturbed:
+        return self
 
     def __getattr__(self, name: str) -> Any:
         if name == self.before:

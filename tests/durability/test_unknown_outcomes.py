@@ -204,6 +204,16 @@ def test_what_is_never_answered_is_unknown(
     assert len(service.history("e")) == 1
 
 
+def test_what_was_purged_before_its_outcome_was_known_does_not_come_back(
+    store: Store, service: SampleService, fate: list[Any]
+) -> None:
+    """The call finds that it was stored; it does not create the entity anew."""
+    officer = service_on(store)
+    fate += ["after", lambda: officer.purge("e")]
+    assert service.handle("e", Add(5)).version == 1
+    assert [entry.kind for entry in service.history("e")] == ["purged", "deletion"]
+
+
 def test_a_store_that_is_down_from_the_start_is_no_unknown_outcome(
     service: SampleService, fate: list[Any]
 ) -> None:

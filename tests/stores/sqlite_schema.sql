@@ -1,5 +1,7 @@
 CREATE INDEX entity_by_state ON entity (machine, state_type);
 CREATE INDEX entity_by_wake_at ON entity (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX transition_by_birth ON transition (machine, id, version)
+WHERE from_type IS NULL AND to_type IS NOT NULL;
 CREATE UNIQUE INDEX transition_by_key ON transition (machine, id, key) WHERE key IS NOT NULL;
 CREATE TABLE checkpoint (
     name TEXT NOT NULL PRIMARY KEY,
@@ -86,13 +88,16 @@ WHEN NOT (
     AND NEW.machine = OLD.machine
     AND NEW.id = OLD.id
     AND NEW.version = OLD.version
+    AND NEW.command_schema_version IS OLD.command_schema_version
+    AND NEW.state_schema_version IS OLD.state_schema_version
     AND NEW.key IS OLD.key
+    AND NEW.token IS OLD.token
     AND NEW.at = OLD.at
     AND NEW.recorded_at = OLD.recorded_at
     AND NEW.digest = OLD.digest
     AND coalesce(
         NEW.from_type, NEW.to_type, NEW.command_type, NEW.command, NEW.events, NEW.state,
-        NEW.metadata, NEW.token
+        NEW.metadata
     ) IS NULL
 )
 BEGIN

@@ -113,8 +113,26 @@ BUGS = {
     ),
     "a purge forgets the metadata": Bug(
         f"{SQL}/queries.sql",
-        "events = NULL, state = NULL, metadata = NULL,",
-        "events = NULL, state = NULL,",
+        "events = NULL, state = NULL, metadata = NULL",
+        "events = NULL, state = NULL",
+    ),
+    "a purge forgets the token": Bug(
+        f"{SQL}/queries.sql",
+        "events = NULL, state = NULL, metadata = NULL",
+        "events = NULL, state = NULL, metadata = NULL, token = NULL",
+    ),
+    "of several purges in one commit none erases anything": Bug(
+        "stores/sqlite/statements.py",
+        "    if any(each.write.purge for each in bound):\n        return False\n",
+        "",
+    ),
+    "the purge of a deleted entity is not recorded": Bug(
+        "service/draft.py",
+        "        return self._take(call, token, self.loaded.now, None, None)\n",
+        "        record = self._take(call, token, self.loaded.now, None, None)\n"
+        "        if self.log[-1].from_type is None:\n"
+        "            self.log.pop()\n"
+        "        return record\n",
     ),
     "a deletion forgets the version": Bug(
         "stores/tables.py",

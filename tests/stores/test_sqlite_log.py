@@ -23,7 +23,7 @@ COLUMNS = ", ".join(LogRow.__struct_fields__)
 STUB = """
     UPDATE transition
     SET kind = 'purged', from_type = NULL, to_type = NULL, command_type = NULL, command = NULL,
-        events = NULL, state = NULL, metadata = NULL, token = NULL
+        events = NULL, state = NULL, metadata = NULL
 """
 PERMIT = "INSERT INTO purging VALUES ('sample', 'e')"
 
@@ -159,7 +159,10 @@ def test_a_transition_is_not_replaced(
         "kind = 'deletion'",
         "kind = 'command'",
         "metadata = '{}'",
-        "token = 't'",
+        "token = 'forged'",
+        "token = NULL",
+        "command_schema_version = 7",
+        "state_schema_version = NULL",
         "events = '[]'",
         "from_type = 'Open'",
         "to_type = 'Open'",

@@ -8,14 +8,18 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 import holdfast.stores.sqlite
 from holdfast import open_store
+from holdfast.machine.canonical import format_time
 from holdfast.stores.contract import EntityRow, Key, LogRow, Store
 from holdfast.stores.sql import load_queries
+from holdfast.testing import ManualClock
+from holdfast.testing.clock import START
 from holdfast.testing.conformance.base import row_of, service_on, stored
 from holdfast.testing.sample import Add
 from holdfast.testing.writes import write
@@ -34,7 +38,10 @@ PLANS = {
     "load_many": ["SCAN json_each VIRTUAL TABLE INDEX 1:", BY_ENTITY],
     "load_key": ["SEARCH transition USING INDEX transition_by_key (machine=? AND id=? AND key=?)"],
     "load_token": [f"{BY_VERSION} AND version=?)"],
-    "load_origin": [f"{BY_VERSION} AND version<?)", f"{BY_VERSION} AND version=?)"],
+    "load_origin": [
+        "SEARCH transition USING INDEX transition_by_birth (machine=? AND id=? AND version<?)",
+        f"{BY_VERSION} AND version=?)",
+    ],
     "insert_entity": [],
     "update_entity": [BY_ENTITY],
     "insert_transition": [],
@@ -43,7 +50,7 @@ PLANS = {
     "end_purge": ["SEARCH purging USING PRIMARY KEY (machine=? AND id=?)"],
     "history": [f"{BY_VERSION} AND version>?)"],
     "transition_at_version": [f"{BY_VERSION} AND version=?)"],
-    "transition_at_time": [f"{BY_VERSION})"],
+    "load_at": [f"{BY_VERSION} AND version=?)"],
     "find": ["SEARCH entity USING PRIMARY KEY (machine=? AND id>?)"],
     "find_in_state": [
         "SEARCH entity USING INDEX entity_by_state (machine=? AND state_type=? AND id>?)"
@@ -57,7 +64,7 @@ PLANS = {
 AT_OPENING = {
     "is_store", "has_schema", "create_migration_table", "schema_version", "record_migration"
 }  # fmt: skip
-AT_VERIFYING = {"definitions", "last_positions"}
+AT_VERIFYING = {"definitions", "last_positions", "permits"}
 ENTITY_COLUMNS = [name for name in EntityRow.__struct_fields__ if name not in ("machine", "id")]
 
 
@@ -118,9 +125,7 @@ def test_entities_are_selected_as_their_row_is(name: str) -> None:
     assert columns(name) == list(EntityRow.__struct_fields__)
 
 
-@pytest.mark.parametrize(
-    "name", ["load_key", "history", "transition_at_version", "transition_at_time", "read_log"]
-)
+@pytest.mark.parametrize("name", ["load_key", "history", "transition_at_version", "read_log"])
 def test_transitions_are_selected_as_their_row_is(name: str) -> None:
     """In the order of the fields of LogRow, which is made from them."""
     assert columns(name) == list(LogRow.__struct_fields__)
@@ -199,6 +204,8 @@ def instructions(connection: sqlite3.Connection, store: Store, id: str, *, key: 
         lambda: store.load([Key("sample", id)]),
         lambda: service.handle(id, Add(), key=key),
         lambda: store.history("sample", id, after=row_of(store, id).version - 1, limit=9),
+        lambda: store.load([Key("sample", id, ("first",))]),
+        lambda: store.transition_at("sample", id, version=row_of(store, id).version),
     ):
         steps = 0
         use()
@@ -213,11 +220,33 @@ def test_the_cost_of_a_command_does_not_grow_with_the_history(
     """Nor with the number of entities; SQLite runs as many instructions as for the second."""
     with open_store(f"sqlite:///{path}?synchronous=NORMAL") as store:
         service = service_on(store)
-        service.handle_many([("few", Add()), ("few", Add())])
+        for id in ("few", "many"):
+            service.handle(id, Add(), key="first")
+        service.handle("few", Add())
         few = instructions(connections[0], store, "few", key="k")
-        service.handle_many([("many", Add()) for _ in range(3_000)])
+        service.handle_many([("many", Add()) for _ in range(2_999)])
         service.handle_many([(f"other-{i}", Add()) for i in range(1_000)])
         many = instructions(connections[0], store, "many", key="k")
         assert row_of(store, "many").version == 3_001
     assert min(few) > 10
-    assert [round(m / f, 1) for m, f in zip(many, few, strict=True)] == [1.0] * 3
+    assert [round(m / f, 1) for m, f in zip(many, few, strict=True)] == [1.0] * 5
+
+
+def test_a_time_is_found_by_halving(path: Path, connections: list[sqlite3.Connection]) -> None:
+    """The cost grows with the digits of the number of transitions."""
+    clock = ManualClock()
+    with open_store(f"sqlite:///{path}?synchronous=NORMAL", clock=clock) as store:
+        row = stored(store, write("e", "Open"))
+        for _ in range(2, 600):
+            now = format_time(clock.advance(1))
+            row = stored(store, write("e", "Open", on=row, at=now))
+        statements: list[str] = []
+        connections[0].set_trace_callback(statements.append)
+        for version in (1, 2, 300, 598, 599):
+            then = format_time(START + timedelta(seconds=version - 0.5))
+            found = store.transition_at("sample", "e", time=then)
+            assert found is not None
+            assert found.row.version == version
+        assert store.transition_at("sample", "e", time="2026-01-02T03:04:04.999999Z") is None
+        assert store.transition_at("sample", "unknown", time=format_time(clock.now)) is None
+        assert len(statements) < 7 * 16

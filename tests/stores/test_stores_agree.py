@@ -113,9 +113,8 @@ class Stores(RuleBasedStateMachine):
         row = self.past[name][-1]
         if row is not None:
             machine, id = name
-            states = [None] if row.state_type else []
             at = max(row.updated_at, format_time(self.clock.now))
-            self.commit([write(id, *states, on=row, machine=machine, at=at, purge=True)])
+            self.commit([write(id, None, on=row, machine=machine, at=at, purge=True)])
 
     @rule(
         asked=st.lists(st.tuples(names, st.lists(st.sampled_from(KEYS), unique=True)), max_size=4),

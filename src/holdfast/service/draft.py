@@ -224,7 +224,7 @@ class Draft:
 
     def writes(self) -> list[Write]:
         """Return what makes the answers true: one write, or none where nothing changes."""
-        if not self.log and not self.purged:
+        if not self.log:
             return []
         entity = EntityRow(
             self.machine.name,
@@ -251,10 +251,7 @@ class Draft:
         if self.loaded.entity is None:
             raise NotFoundError(self.machine.name, self.id)
         self.purged = True
-        if self.is_live:
-            return self._take(call, token, self.loaded.now, None, None)
-        at = parse_time(self.updated_at)
-        return Record(self.machine.name, self.id, self.version, None, at, at, deleted=True)
+        return self._take(call, token, self.loaded.now, None, None)
 
     def _take(
         self,
@@ -269,7 +266,7 @@ class Draft:
         """Become what the command leads to, and return the record of it."""
         at = format_time(now)
         from_type = self.state_type
-        is_new = from_type is None
+        is_new = from_type is None and state is not None
         shown = state if state is not None or call.purge else self.state
         to_type = None if state is None else self.machine.state_codec.names[type(state)]
         self.version += 1

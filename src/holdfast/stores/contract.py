@@ -110,7 +110,12 @@ class Write(Struct, frozen=True):
     entity: EntityRow
     log: tuple[LogRow, ...]
     purge: bool = False
-    """Whether the payloads of every earlier version are erased, leaving stubs."""
+    """Whether every earlier version is erased but for a stub; the log row records the purge.
+
+    That row is a deletion without a command, also where the entity was deleted before. A stub
+    keeps the position, the name, the version, the key, the token, the times, the schema versions
+    and the digest.
+    """
 
 
 class Check(Struct, frozen=True):
@@ -267,6 +272,13 @@ class Store(ABC):
     def checkpoint(self, name: str) -> int | None:
         """Return the position last committed under a name."""
 
+    def as_stored(self) -> Store:
+        """Return the store for a reader that is to see damaged text too, and not an error.
+
+        Where text is no UTF-8, its bytes are given as lone surrogates.
+        """
+        return self
+
     def flaws(self) -> list[str]:
         """Return, in words, what is wrong with how the store guards its log."""
         return []
@@ -333,7 +345,7 @@ def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
 
     It covers every column but `seq` and the digest itself. NUL separates the columns: no text
     that a store accepts contains one. A column without a value counts as empty: no column that
-    may lack its value may be empty.
+    may lack its value may be empty. Raises WriteRefusedError for text that no store accepts.
     """
     columns = (
         previous,
@@ -355,4 +367,16 @@ def digest_of(previous: str, row: LogRow, recorded_at: str) -> str:
         row.at,
         recorded_at,
     )
-    return sha256("\0".join(columns).encode()).hexdigest()
+    text = "\0".join(columns)
+    if text.count("\0") != len(columns) - 1:
+        raise _unacceptable(row, "a NUL character")
+    try:
+        return sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise _unacceptable(row, "a lone surrogate") from error
+
+
+def _unacceptable(row: LogRow, what: str) -> WriteRefusedError:
+    return WriteRefusedError(
+        f"{row.machine!r} {row.id!r} would be written with {what}; nothing was written"
+    )

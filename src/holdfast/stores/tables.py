@@ -176,5 +176,4 @@ def _stub(row: LogRow) -> LogRow:
         events=None,
         state=None,
         metadata=None,
-        token=None,
     )

@@ -1,35 +1,30 @@
 """Verifies a store: recomputes the digests of its log, and holds the entities against the log.
 
 It finds every edit of the log that does not recompute the chain of the entity's digests, gaps in
-the versions or in the positions, rows of entities that are not what the log leads to, and a store
-whose guards of the log are gone. With an anchor, which is what an earlier verification saw, it
-also finds a log that was rewritten, reordered or cut off up to the anchored position. It cannot
-find what was changed consistently after that, and of purged transitions it knows the digest only.
+the versions or in the positions, what was erased without a record of it, rows of entities that are
+not what the log leads to, text that is none, and a store whose guards of the log are gone. With an
+anchor, which is what an earlier verification saw, it also finds a log that was rewritten, reordered
+or cut off up to the anchored position. It cannot find what was changed consistently after that,
+and of purged transitions it knows the digest only.
 Columns that only schedule work are not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
-from operator import attrgetter
-from sys import intern
 
 from msgspec import Struct
 
 from holdfast.machine.canonical import format_time
-from holdfast.stores.contract import MAX_PAGE, EntityRow, LogRow, Store, digest_of
+from holdfast.stores.chain import NO_UTF8, Chain, is_text
+from holdfast.stores.contract import MAX_PAGE, EntityRow, LogRow, Store
 
 MAX_LISTED = 100
 """The most findings that a report lists; all are counted."""
 
 _BEFORE_ALL = -(2**63)
-_PURGED = (
-    "from_type", "to_type", "command_type", "command", "events", "state", "metadata", "token"
-)  # fmt: skip
-_purged_of = attrgetter(*_PURGED)
-_optional_of = attrgetter(*_PURGED, "key", "command_schema_version", "state_schema_version")
 
 
 class Anchor(Struct, frozen=True):
@@ -90,7 +85,7 @@ def verify(
     of the log one at a time. `progress` is called with the number of transitions read so far.
     Raises StoreError where the store cannot be read.
     """
-    verification = _Verification(store, anchor, progress)
+    verification = _Verification(store.as_stored(), anchor, progress)
     verification.read_log()
     verification.hold_against_anchor()
     verification.compare_entities()
@@ -113,88 +108,6 @@ def verify(
     )
 
 
-class _Tail:
-    """The end of an entity's log as far as it was read, and what its row must then be."""
-
-    __slots__ = (
-        "at",
-        "created_at",
-        "digest",
-        "entered_version",
-        "kind",
-        "seen",
-        "state",
-        "to_type",
-        "version",
-    )
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.digest = ""
-        self.kind = ""
-        self.to_type: str | None = None
-        self.state: bytes | None = None  # hashed
-        self.at = ""
-        self.created_at: str | None = None  # None where a purge erased it
-        self.entered_version: int | None = None
-        self.seen = False
-
-    def problem_of(self, row: LogRow) -> str | None:
-        """Return why a row cannot follow."""
-        if row.seq < 1:
-            return "its position is below 1, where no reader of the log looks"
-        if row.version != self.version + 1:
-            return f"the log has version {row.version} after version {self.version}"
-        if row.kind == "purged":
-            kept = any(value is not None for value in _purged_of(row))
-            return "is purged, and has values that a purge erases" if kept else None
-        return self._altered(row) or self._detached(row)
-
-    def _altered(self, row: LogRow) -> str | None:
-        if digest_of(self.digest, row, row.recorded_at) != row.digest:
-            return "its content, or what is before it, is not what its digest was made from"
-        if any(value in ("", 0) for value in _optional_of(row)):  # to the digest as if missing
-            return "has an empty value where there should be none"
-        return None
-
-    def _detached(self, row: LogRow) -> str | None:
-        if self.kind == "purged":
-            continues = row.from_type is not None and row.command_type is not None
-            return "continues what was purged" if continues else None
-        if row.from_type != self.to_type:
-            start, end = row.from_type or "no entity", self.to_type or "none"
-            return f"starts from {start}, and the version before led to {end}"
-        return None
-
-    def follow(self, row: LogRow) -> None:
-        """Move on to a row."""
-        self.version = row.version
-        self.digest = row.digest
-        self.kind = row.kind
-        self.to_type = row.to_type and intern(row.to_type)
-        self.state = _hash(row.state)
-        self.at = row.at
-        if row.kind == "purged":
-            self.created_at = self.entered_version = None
-        elif row.from_type is None:
-            self.created_at = row.at
-            self.entered_version = row.version
-        elif row.from_type != row.to_type:
-            self.entered_version = row.version
-
-    def differences(self, row: EntityRow) -> list[str]:
-        """Return the columns of an entity's row that are not what the log leads to."""
-        pairs: list[tuple[str, object, object]] = [
-            ("state_type", row.state_type, self.to_type),
-            ("state", _hash(row.state), self.state),
-            ("created_at", row.created_at, self.created_at or row.created_at),
-            ("updated_at", row.updated_at, self.at),
-            ("entered_version", row.entered_version, self.entered_version or row.entered_version),
-            ("digest", row.digest, self.digest),
-        ]
-        return [name for name, stored, logged in pairs if stored != logged]
-
-
 class _Verification:
     """A verification on its way through the log and then the entities."""
 
@@ -209,7 +122,7 @@ class _Verification:
         self.purged = 0
         self.entities = 0
         self.digest = sha256()
-        self.tails: dict[tuple[str, str], _Tail] = {}
+        self.chains: dict[tuple[str, str], Chain] = {}
         self.ahead: dict[tuple[str, str], EntityRow] = {}
         self.findings: list[Finding] = []
         self.found = 0
@@ -243,25 +156,37 @@ class _Verification:
 
     def compare_entities(self) -> None:
         """Hold every entity's row against the log, and look for the rows that are missing."""
-        after = ("", "")
-        while rows := self.store.entities(after=after, limit=MAX_PAGE):
-            self.entities += len(rows)
-            for row in rows:
+        for row in self._entities():
+            self.entities += 1
+            if is_text(row.machine, row.id):
                 self._meet(row)
-            after = rows[-1].machine, rows[-1].id
-        for (machine, id), tail in self.tails.items():
-            if not tail.seen:
-                self._find("the entity has no row, and the log has", machine, id, tail.version)
+            else:
+                self._find(NO_UTF8, row.machine, row.id, row.version)
+        for (machine, id), chain in self.chains.items():
+            if not chain.seen:
+                self._find("the entity has no row, and the log has", machine, id, chain.version)
         # An entity that is ahead was written meanwhile; then the log has caught up by now.
         self.read_log()
         for row in self.ahead.values():
-            logged = self.tails[row.machine, row.id].version
+            logged = self.chains[row.machine, row.id].version
             self._find(
                 f"the entity is at version {row.version}, and its log ends at {logged}",
                 row.machine,
                 row.id,
                 row.version,
             )
+
+    def _entities(self) -> Iterator[EntityRow]:
+        after, limit = ("", ""), MAX_PAGE
+        while rows := self.store.entities(after=after, limit=limit):
+            last = rows[-1].machine, rows[-1].id
+            if len(rows) == limit and not is_text(*last):
+                limit *= 2  # until a page ends with a name that the next can begin after
+                continue
+            yield from rows
+            after, limit = last, MAX_PAGE
+            if not is_text(*last):
+                return
 
     def look_at_store(self) -> None:
         """Ask the store itself what is wrong with it."""
@@ -283,19 +208,19 @@ class _Verification:
         self.purged += row.kind == "purged"
         self.digest.update(row.digest.encode())
         name = row.machine, row.id
-        tail = self.tails.get(name)
-        if tail is None:
-            tail = self.tails[name] = _Tail()
-        problem = tail.problem_of(row)
-        if problem is None and row.kind == "purged" and tail.kind not in ("", "purged"):
+        chain = self.chains.get(name)
+        if chain is None:
+            chain = self.chains[name] = Chain()
+        problem = chain.problem_of(row) if is_text(row.machine, row.id) else NO_UTF8
+        if problem is None and row.kind == "purged" and chain.kind not in ("", "purged"):
             problem = self._purged_in_part(row)
         if problem is not None:
             self._find(problem, *name, row.version, row.seq)
-        tail.follow(row)
+        chain.follow(row)
         waiting = self.ahead.get(name)
         if waiting is not None and waiting.version == row.version:
             del self.ahead[name]
-            self._compare(waiting, tail)
+            self._compare(waiting, chain)
 
     def _purged_in_part(self, row: LogRow) -> str | None:
         """Return what is wrong with a purged row after one that is not, unless it is by now."""
@@ -303,22 +228,25 @@ class _Verification:
         return None if first.kind == "purged" else "is purged, and what is before it is not"
 
     def _meet(self, row: EntityRow) -> None:
-        tail = self.tails.setdefault((row.machine, row.id), _Tail())
-        tail.seen = True
-        if row.version > tail.version:
+        chain = self.chains.setdefault((row.machine, row.id), Chain())
+        chain.seen = True
+        if row.version > chain.version:
             self.ahead[row.machine, row.id] = row
-        elif row.version < tail.version:
+        elif row.version < chain.version:
             self._find(
-                f"the entity is at version {row.version}, and its log at {tail.version}",
+                f"the entity is at version {row.version}, and its log at {chain.version}",
                 row.machine,
                 row.id,
                 row.version,
             )
         else:
-            self._compare(row, tail)
+            self._compare(row, chain)
 
-    def _compare(self, row: EntityRow, tail: _Tail) -> None:
-        names = tail.differences(row)
+    def _compare(self, row: EntityRow, chain: Chain) -> None:
+        if chain.kind == "purged":
+            problem = "the entity was erased, and no purge is recorded"
+            self._find(problem, row.machine, row.id, row.version)
+        names = chain.differences(row)
         if names:
             self._find(
                 f"the entity's {', '.join(names)} is not what the log leads to",
@@ -337,8 +265,11 @@ class _Verification:
     ) -> None:
         self.found += 1
         if len(self.findings) < MAX_LISTED:
-            self.findings.append(Finding(problem, machine, id, version, position))
+            self.findings.append(Finding(problem, _shown(machine), _shown(id), version, position))
 
 
-def _hash(text: str | None) -> bytes | None:
-    return None if text is None else sha256(text.encode()).digest()
+def _shown(name: str | None) -> str | None:
+    """Return a name that can be written anywhere: bytes that are no UTF-8 as `\\xff`."""
+    if name is None or is_text(name):
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

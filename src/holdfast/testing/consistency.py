@@ -89,12 +89,13 @@ def _faults_of_chain(rows: list[LogRow]) -> Iterator[str]:
                 row.command,
                 row.state,
                 row.metadata,
-                row.token,
                 row.events,
             )
         ):
             yield f"version {row.version} is purged and holds more than a stub"
         before = row
+    if before is not None and before.kind == "purged":
+        yield "it ends with a stub, and no purge is recorded"
 
 
 def _faults_of_row(before: LogRow | None, row: LogRow) -> Iterator[str]:
@@ -103,6 +104,9 @@ def _faults_of_row(before: LogRow | None, row: LogRow) -> Iterator[str]:
         yield f"the digest of version {row.version} does not follow from the row"
     if before is not None and row.at < before.at:
         yield f"version {row.version} happened before the version below it"
+    records_purge = (row.kind, row.command_type) == ("deletion", None)
+    if before is not None and before.kind == "purged" and not records_purge:
+        yield f"version {row.version} follows a stub, and records no purge"
     left = before.to_type if before and before.kind != "purged" else row.from_type
     if row.from_type != left:
         yield f"version {row.version} starts from {row.from_type}, which is not {left}"
@@ -124,7 +128,7 @@ def _faults_of_entity(entity: EntityRow, rows: list[LogRow]) -> Iterator[str]:
     entries = [row.version for row in rows if row.from_type != row.to_type]
     if not purged and entity.entered_version != entries[-1]:
         yield f"it entered its state at version {entries[-1]}, not {entity.entered_version}"
-    lives = [row.at for row in rows if row.from_type is None and row.version not in purged]
+    lives = [row.at for row in rows if row.from_type is None and row.to_type is not None]
     if not purged and entity.created_at != lives[-1]:
         yield f"it was created at {lives[-1]}, not {entity.created_at}"
 

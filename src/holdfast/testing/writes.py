@@ -24,12 +24,15 @@ def write(
 ) -> Write:
     """Return the write that takes an entity through states, None being its deletion.
 
-    `on` is its row as loaded; keys and tokens belong to the transitions in order.
+    `on` is its row as loaded; keys and tokens belong to the transitions in order. A purge takes it
+    to None, whether it lives or was deleted before.
     """
     row = on or EntityRow(machine, id, 0, None, None, 1, at, at, 0, "")
     log: list[LogRow] = []
     for place, state in enumerate(states):
         entry = _transition(row, state, at, _nth(keys, place), _nth(tokens, place))
+        if purge:
+            entry = replace(entry, command_type=None, command=None, command_schema_version=None)
         log.append(entry)
         row = _after(row, entry)
     expected, digest = (on.version, on.digest) if on else (0, "")
@@ -69,7 +72,7 @@ def _after(row: EntityRow, entry: LogRow) -> EntityRow:
         version=entry.version,
         state_type=entry.to_type,
         state=entry.state,
-        created_at=entry.at if row.state_type is None else row.created_at,
+        created_at=entry.at if row.state_type is None and entry.to_type else row.created_at,
         updated_at=entry.at,
         entered_version=(row.entered_version if entry.to_type == row.state_type else entry.version),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,7 @@ from holdfast.stores.contract import (
     judge,
 )
 from holdfast.stores.sql import load_queries
+from holdfast.stores.sqlite.errors import code_of
 
 QUERIES = load_queries("sqlite")
 _LOAD = QUERIES["load"].positional
@@ -61,6 +63,27 @@ def write_each(
 ) -> list[Outcome]:
     """Write the entities that are at the expected version, and their log rows."""
     return _write(connection, writes, format_time(clock()))
+
+
+def rows_of(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[Any]:
+    """Return the rows that a query finds."""
+    return connection.execute(query, parameters).fetchall()
+
+
+def rows_as_stored(
+    connection: sqlite3.Connection, query: str, parameters: dict[str, Any]
+) -> list[Any]:
+    """Return the rows that a query finds, and of text that is no UTF-8 the bytes, as surrogates."""
+    try:
+        return connection.execute(query, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if code_of(error):  # else it is Python's own, of what it cannot decode
+            raise
+    try:
+        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+        return connection.execute(query, parameters).fetchall()
+    finally:
+        connection.text_factory = str
 
 
 class Terms(Struct, frozen=True):
@@ -216,6 +239,19 @@ def _load_keys(connection: sqlite3.Connection, key: Key) -> dict[str, Applied]:
         if row is not None:
             applied[text] = with_origin(connection, LogRow(*row))
     return applied
+
+
+def version_at(connection: sqlite3.Connection, machine: str, id: str, time: str) -> int:
+    """Return the last version that was made at or before a time, 0 where there is none."""
+    query = QUERIES["load_at"].positional
+
+    def made_at(version: int) -> str:
+        row = connection.execute(query, (machine, id, version)).fetchone()
+        return "" if row is None else str(row[0])
+
+    entity = connection.execute(_LOAD, (machine, id)).fetchone()
+    versions = range(1, 1 if entity is None else entity[2] + 1)
+    return bisect_right(versions, time, key=made_at)  # an entity's times never fall
 
 
 def with_origin(connection: sqlite3.Connection, row: LogRow) -> Applied:

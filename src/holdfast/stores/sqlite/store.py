@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from holdfast.stores import url_of
@@ -31,6 +32,9 @@ from holdfast.stores.sqlite.statements import (
     Terms,
     begin_moment,
     load,
+    rows_as_stored,
+    rows_of,
+    version_at,
     with_origin,
     write_each,
     write_on_terms,
@@ -65,6 +69,7 @@ class SqliteStore(Store):
         )
         self.connections = Connections(file, clock)
         self._group = GroupCommit(self._write_together)
+        self._rows = rows_of
         follow_forks(self)
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
@@ -103,10 +108,10 @@ class SqliteStore(Store):
         """See `Store.transition_at`."""
 
         def find(connection: sqlite3.Connection) -> Applied | None:
-            name = "transition_at_time" if version is None else "transition_at_version"
-            parameters = {"machine": machine, "id": id, "version": version, "time": time}
             begin_moment(connection)
-            row = connection.execute(QUERIES[name].text, parameters).fetchone()
+            last = version_at(connection, machine, id, time or "") if version is None else version
+            query = QUERIES["transition_at_version"].positional
+            row = connection.execute(query, (machine, id, last)).fetchone()
             return row and with_origin(connection, LogRow(*row))
 
         return self.connections.read(find)
@@ -157,6 +162,12 @@ class SqliteStore(Store):
         """See `Store.flaws`: what of the schema is gone, and positions that are."""
         return self.connections.read(schema.flaws, self.url)
 
+    def as_stored(self) -> Store:
+        """See `Store.as_stored`."""
+        same = copy(self)
+        same._rows = rows_as_stored
+        return same
+
     def migrate(self) -> None:
         """See `Store.migrate`; every opening does it."""
         self.connections.read(lambda connection: None)
@@ -179,7 +190,5 @@ class SqliteStore(Store):
         self._group = GroupCommit(self._write_together)
 
     def _fetch(self, query: str, **parameters: Any) -> list[Any]:
-        text = QUERIES[query].text
-        return self.connections.read(
-            lambda connection: connection.execute(text, parameters).fetchall()
-        )
+        rows: list[Any] = self.connections.read(self._rows, QUERIES[query].text, parameters)
+        return rows

@@ -202,26 +202,54 @@ class Purges(Suite):
     """A purge erases the payloads of an entity for good, and leaves what the chain needs."""
 
     def test_a_purge_leaves_stubs(self, store: Store) -> None:
-        """Of each row stay its place, its times, its key and its digest."""
+        """Of each row stay its place, its times, its key, its token and its digest."""
         row = stored(store, write("e", "Open", "Closed", keys=["k"], tokens=["t", "u"]))
         before = history(store, "e")
         stored(store, write("e", None, on=row, purge=True))
         *stubs, last = history(store, "e")
-        kept = ("seq", "machine", "id", "version", "key", "at", "recorded_at", "digest")
+        kept = [
+            *("seq", "machine", "id", "version", "key", "token", "at", "recorded_at", "digest"),
+            *("command_schema_version", "state_schema_version"),
+        ]
         for stub, whole in zip(stubs, before, strict=True):
             assert stub.kind == "purged"
             assert [getattr(stub, name) for name in kept] == [getattr(whole, n) for n in kept]
             payloads = (stub.from_type, stub.to_type, stub.command_type, stub.command, stub.events)
-            assert {*payloads, stub.state, stub.metadata, stub.token} == {None}
+            assert {*payloads, stub.state, stub.metadata} == {None}
         assert (last.version, last.kind) == (3, "deletion")
         assert row_of(store, "e").state is None
 
     def test_a_deleted_entity_can_be_purged(self, store: Store) -> None:
-        """Nothing happens to it again, so no transition is added."""
+        """It stays deleted; that it was erased is recorded all the same."""
         row = stored(store, write("e", "Open", None))
-        stored(store, write("e", on=row, purge=True))
-        assert [entry.kind for entry in history(store, "e")] == ["purged", "purged"]
-        assert row_of(store, "e") == row
+        after = stored(store, write("e", None, on=row, purge=True))
+        kinds = [(entry.kind, entry.from_type) for entry in history(store, "e")]
+        assert kinds == [("purged", None), ("purged", None), ("deletion", None)]
+        assert after == replace(row, version=3, digest=after.digest)
+        assert store.count("sample") == {}
+
+    def test_a_write_is_found_under_its_purge(self, store: Store) -> None:
+        """Whose acknowledgement was lost is told that it was written, and does not write again."""
+        made = write("e", "Open", tokens=["mine"])
+        row = stored(store, made)
+        stored(store, write("e", None, on=row, tokens=["theirs"], purge=True))
+        assert commit_one(store, made) == Outcome(True, 2, found=True)
+        other = write("e", "Open", tokens=["another"])
+        assert commit_one(store, other) == Outcome(False, 2, deleted=True)
+
+    def test_many_are_purged_in_one_commit(self, store: Store) -> None:
+        """Each of them, beside others that are not, whether it lives or was deleted before."""
+        rows = {id: stored(store, write(id, "Open", "Closed")) for id in "abc"}
+        rows["d"] = stored(store, write("d", "Open", None))
+        kept = stored(store, write("kept", "Open"))
+        purges = [write(id, None, on=row, purge=True) for id, row in rows.items()]
+        outcomes = store.commit([*purges, write("kept", "Closed", on=kept)])
+        assert all(outcome.applied for outcome in outcomes)
+        for id in rows:
+            kinds = [entry.kind for entry in history(store, id)]
+            assert kinds == ["purged", "purged", "deletion"]
+        assert [entry.kind for entry in history(store, "kept")] == ["command", "command"]
+        assert store.count("sample") == {"Closed": 1}
 
     def test_a_purge_touches_one_entity(self, store: Store) -> None:
         """Neither another entity nor the same id of another machine."""

@@ -322,12 +322,16 @@ class ServicePurges(Suite):
         assert [t.version for t in service.history("e")] == [1, 2, 3, 4]
 
     def test_a_deleted_entity_is_erased_in_place(self, service: SampleService) -> None:
-        """It is gone already, so nothing happens to it but that it is forgotten."""
+        """It is gone already; who had it forgotten is recorded each time."""
         service.handle("e", Add())
         service.handle("e", Remove())
+        service.purge("e", metadata={"by": "officer"})
+        assert [t.kind for t in service.history("e")] == ["purged", "purged", "deletion"]
+        assert service.history("e")[-1].metadata == {"by": "officer"}
         service.purge("e")
-        service.purge("e")
-        assert [t.kind for t in service.history("e")] == ["purged", "purged"]
+        assert [t.kind for t in service.history("e")] == [*3 * ["purged"], "deletion"]
+        with pytest.raises(NotFoundError):
+            service.get("e")
 
     def test_what_never_was_cannot_be_purged(self, service: SampleService) -> None:
         """A mistyped id should not pass for erased."""

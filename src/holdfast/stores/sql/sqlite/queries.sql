@@ -31,8 +31,8 @@ SELECT token FROM transition WHERE machine = :machine AND id = :id AND version =
 SELECT
     (
         SELECT at FROM transition
-        WHERE machine = :machine AND id = :id AND version <= :version AND from_type IS NULL
-            AND kind <> 'purged'
+        WHERE machine = :machine AND id = :id AND version <= :version
+            AND from_type IS NULL AND to_type IS NOT NULL
         ORDER BY version DESC LIMIT 1
     ) AS created_at,
     (
@@ -74,7 +74,7 @@ INSERT INTO purging (machine, id) VALUES (:machine, :id);
 -- name: purge
 UPDATE transition
 SET kind = 'purged', from_type = NULL, to_type = NULL, command_type = NULL, command = NULL,
-    events = NULL, state = NULL, metadata = NULL, token = NULL
+    events = NULL, state = NULL, metadata = NULL
 WHERE machine = :machine AND id = :id AND version <= :version AND kind <> 'purged';
 
 -- Close the log to changes again.
@@ -97,14 +97,9 @@ SELECT seq, machine, id, version, kind, from_type, to_type, command_type, comman
 FROM transition
 WHERE machine = :machine AND id = :id AND version = :version;
 
--- Read the last transition at or before a time; an entity's times never fall.
--- name: transition_at_time
-SELECT seq, machine, id, version, kind, from_type, to_type, command_type, command, events, state,
-    command_schema_version, state_schema_version, metadata, key, token, at, recorded_at, digest
-FROM transition
-WHERE machine = :machine AND id = :id AND at <= :time
-ORDER BY version DESC
-LIMIT 1;
+-- Read when a version was made.
+-- name: load_at
+SELECT at FROM transition WHERE machine = :machine AND id = :id AND version = :version;
 
 -- Read live entities by id.
 -- name: find
@@ -178,6 +173,10 @@ SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLO
 SELECT
     coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'transition'), 0) AS given,
     coalesce((SELECT max(seq) FROM transition), 0) AS last;
+
+-- Count the permits to purge; outside of a purge there is none.
+-- name: permits
+SELECT count(*) FROM purging;
 
 -- Record which migrations were applied, and the oldest code that may still run on the result.
 -- name: create_migration_table
