@@ -469,10 +469,10 @@ def test_allowed_are_the_commands_with_a_handler(orders: Orders) -> None:
 
 
 def test_a_purge_erases_what_was_and_keeps_that_it_was(orders: Orders, clock: ManualClock) -> None:
-    """Stubs of version, key and digest stay; the deletion is recorded with its metadata."""
+    """Stubs of version, key, token and digest stay; the deletion is recorded with its metadata."""
     orders.handle("o-1", Place(total=5), key="k", metadata={"by": "ann"})
     orders.handle("o-1", Note(text="secret"))
-    digests = [transition.digest for transition in orders.history("o-1")]
+    kept = [(transition.digest, transition.token) for transition in orders.history("o-1")]
     later = clock.advance(60)
 
     orders.purge("o-1", metadata={"by": "bob"})
@@ -480,11 +480,11 @@ def test_a_purge_erases_what_was_and_keeps_that_it_was(orders: Orders, clock: Ma
     with pytest.raises(NotFoundError):
         orders.get("o-1")
     first, second, deletion = orders.history("o-1")
-    assert [t.digest for t in (first, second)] == digests
+    assert [(t.digest, t.token) for t in (first, second)] == kept
     assert [t.kind for t in (first, second, deletion)] == ["purged", "purged", "deletion"]
     assert (first.version, first.key) == (1, "k")
     for stub in (first, second):
-        assert (stub.command, stub.state, stub.metadata, stub.token) == (None, None, {}, None)
+        assert (stub.command, stub.state, stub.metadata) == (None, None, {})
         assert (stub.command_type, stub.from_state, stub.to_state) == (None, None, None)
     assert (deletion.version, deletion.from_state, deletion.to_state) == (3, "Pending", None)
     assert (deletion.command, deletion.state) == (None, None)
@@ -505,15 +505,18 @@ def test_what_was_purged_may_come_back(orders: Orders, clock: ManualClock) -> No
 
 
 def test_what_was_deleted_may_be_purged(orders: Orders) -> None:
-    """Its history is erased without another deletion."""
+    """Its history is erased; each purge is recorded, and erases what the one before recorded."""
     orders.handle("o-1", Place(total=5))
     orders.handle("o-1", Remove(), metadata={"by": "ann"})
 
-    orders.purge("o-1")
-    orders.purge("o-1")
+    orders.purge("o-1", metadata={"by": "bob"})
+    assert [t.kind for t in orders.history("o-1")] == ["purged", "purged", "deletion"]
+    assert orders.history("o-1")[-1].metadata == {"by": "bob"}
 
-    assert [t.kind for t in orders.history("o-1")] == ["purged", "purged"]
-    assert orders.handle("o-1", Place(total=6)).version == 3
+    orders.purge("o-1", metadata={"by": "eve"})
+    assert [t.kind for t in orders.history("o-1")] == [*["purged"] * 3, "deletion"]
+    assert orders.history("o-1")[-1].metadata == {"by": "eve"}
+    assert orders.handle("o-1", Place(total=6)).version == 5
 
 
 def test_what_never_existed_cannot_be_purged(orders: Orders) -> None:

@@ -26,8 +26,10 @@ class Handling(Struct):
     """The handler that waits for this one."""
     blocks: bool
     """Whether a thread that serves callers who await is held until it ends."""
-    running: bool = True
-    """What it has started inherits the mark, and may send commands once it has ended."""
+    running: bool = False
+    """What it has started inherits the mark, and may send commands once it has ended. It begins
+    within the block that ends it: an interrupt before that leaves a mark that says nothing.
+    """
 
 
 _innermost: ContextVar[Handling | None] = ContextVar("holdfast_handling", default=None)
@@ -45,6 +47,7 @@ def answer(binding: Binding, draft: Draft, call: Call, token: str) -> Record[Any
     own = Handling(binding, draft, outer, binding.blocks)
     before = _innermost.set(own)
     try:
+        own.running = True
         return draft.answer(call, binding.deps, token)
     finally:
         own.running = False
@@ -57,6 +60,7 @@ async def answer_async(binding: Binding, draft: Draft, call: Call, token: str) -
     own = Handling(binding, draft, outer, blocks=False)
     _innermost.set(own)
     try:
+        own.running = True
         return await draft.answer_async(call, binding.deps, token)
     finally:
         own.running = False
@@ -67,6 +71,7 @@ def call_hook(hook: Callable[[Any], object], value: object) -> object:
     own = Handling(None, None, _running(_innermost.get()), blocks=True)
     before = _innermost.set(own)
     try:
+        own.running = True
         return hook(value)
     finally:
         own.running = False

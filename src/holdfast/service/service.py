@@ -198,9 +198,10 @@ class Service(Generic[S, C, D]):
         return self._run(self.plans.allowed(id))
 
     def purge(self, id: str, *, metadata: Mapping[str, Any] | None = None) -> None:
-        """Delete an entity and erase its history for good; stubs of version, digest and key stay.
+        """Delete an entity and erase its history for good; stubs without payloads stay.
 
-        The deletion itself is recorded, with `metadata`. Versions go on rising if the id comes
+        The purge itself is recorded, with `metadata`, as a deletion, also of what was deleted
+        before. Versions go on rising if the id comes
         back. Raises NotFoundError for an id that never existed.
         """
         self._run(self.plans.purge(id, metadata))
