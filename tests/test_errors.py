@@ -129,6 +129,16 @@ def test_an_error_survives_pickling(name: str, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
+def test_the_notes_of_an_error_survive_pickling_and_copying(name: str) -> None:
+    """They tell whose command it was."""
+    error = copy.copy(SAMPLES[name])
+    error.add_note("Pay on order 'o-1': nothing written")
+
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert other.__notes__ == ["Pay on order 'o-1': nothing written"]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
 def test_an_error_survives_copying(name: str) -> None:
     """A copy says the same."""
     assert facts(copy.copy(SAMPLES[name])) == facts(SAMPLES[name])

@@ -262,9 +262,9 @@ class BatchError(ExceptionGroup[Exception], HoldfastError):
     def __init__(self, message: str, failures: dict[int, Exception]) -> None:
         super().__init__(message, list(failures.values()))
 
-    def __reduce__(self) -> tuple[type[BatchError], tuple[str, dict[int, Exception]]]:
-        """Pickle with the indexes."""
-        return BatchError, (self.message, self.failures)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the indexes, and with notes."""
+        return BatchError, (self.message, self.failures), vars(self)
 
 
 class DecodeError(HoldfastError):

@@ -428,7 +428,14 @@ def test_what_is_no_union(union: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"frozen": False}, {"eq": False}, {"array_like": True}, {"tag_field": "kind"}],
+    [
+        {"frozen": False},
+        {"eq": False},
+        {"array_like": True},
+        {"tag_field": "kind"},
+        {"omit_defaults": True},
+        {"forbid_unknown_fields": False},
+    ],
 )
 def test_a_member_that_changes_how_its_base_is_stored(options: dict[str, Any]) -> None:
     """States are frozen values, equal by their fields, tagged by `$type`."""

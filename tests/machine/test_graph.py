@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import NoReturn
 
 import pytest
 
 from holdfast import Command, CommandRejectedError, Machine, State
+from holdfast.machine.check import check
+from holdfast.machine.graph import Edge, Graph
 
 
 class Pending(State):
@@ -263,3 +266,18 @@ def test_a_refusing_handler_handles_its_pair_and_leads_nowhere() -> None:
     assert found.sound
     assert machine.graph().final == ()
     assert "Pay" not in machine.graph().mermaid()
+
+
+def test_a_large_machine_is_checked_at_once() -> None:
+    """In a time that grows as its pairs do."""
+    names = [f"s{number}" for number in range(300)]
+    edges = tuple(Edge(a, "go", b, "go") for a, b in zip([None, *names], names, strict=False))
+    commands = tuple(f"c{number}" for number in range(300))
+    pairs = tuple((name, command) for name in names for command in commands)
+    begun = time.perf_counter()
+
+    found = check(Graph("large", tuple(names), commands, pairs, edges))
+
+    assert time.perf_counter() - begun < 5  # looking through tuples took minutes
+    assert found.sound
+    assert found.unhandled == tuple((None, command) for command in commands)

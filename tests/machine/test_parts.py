@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from dataclasses import field as dataclass_field
+from datetime import datetime
 from types import ModuleType
 from typing import Annotated, Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 
@@ -638,3 +639,33 @@ def test_a_mapping_with_keys_that_are_no_names_may_be_a_part() -> None:
     assert codec.parse({"$type": "Holder", "part": {"a-b": 1}}).part == {"a-b": 1}
     for wrong in ({"class": 1}, {"a-b": 1, "c": 1}, {"a-b": "1"}):
         assert refusal(codec.parse, {"$type": "Holder", "part": wrong})[1] is not None
+
+
+class Sparse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A struct that leaves out what is as it is by default."""
+
+    number: int = 0
+    other: int = 0
+
+
+class WithoutTime(State, tag="With"):
+    sparse: Sparse = Sparse()
+
+
+class WithTime(State, tag="With"):
+    sparse: Sparse = Sparse()
+    at: datetime | None = None
+
+
+def test_a_part_has_one_text_whatever_stands_beside_it() -> None:
+    """All its fields are written; what was written without them is read."""
+    texts = [
+        Codec[Any]("state", [cls]).encode(cls(sparse=Sparse(other=1)))[0]
+        for cls in (WithoutTime, WithTime)
+    ]
+
+    assert texts[0] == '{"$type":"With","sparse":{"number":0,"other":1}}'
+    assert texts[1] == texts[0][:-1] + ',"at":null}'
+    assert Codec[Any]("state", [WithTime]).decode('{"$type":"With","sparse":{"other":1}}') == (
+        WithTime(sparse=Sparse(other=1))
+    )

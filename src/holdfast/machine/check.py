@@ -26,16 +26,17 @@ class Check(Struct, frozen=True):
 
 def check(graph: Graph) -> Check:
     """Look for what was forgotten; the annotations are taken at their word."""
-    sources = [None, *(state for state in graph.states if state not in graph.final)]
+    final, handled = set(graph.final), set(graph.handled)
+    sources = [None, *(state for state in graph.states if state not in final)]
     reached = _reachable(graph)
-    used = {command for _, command in graph.handled}
+    used = {command for _, command in handled}
     return Check(
         graph.machine,
         tuple(
             (source, command)
             for source in sources
             for command in graph.commands
-            if (source, command) not in graph.handled
+            if (source, command) not in handled
         ),
         tuple(state for state in graph.states if state not in reached),
         tuple(command for command in graph.commands if command not in used),
@@ -43,11 +44,12 @@ def check(graph: Graph) -> Check:
 
 
 def _reachable(graph: Graph) -> set[str | None]:
+    targets: dict[str | None, set[str | None]] = {}
+    for edge in graph.edges:
+        targets.setdefault(edge.source, set()).add(edge.target)
     reached: set[str | None] = set()
-    pending: list[str | None] = [None]
+    pending: set[str | None] = {None}
     while pending:
-        source = pending.pop()
-        if source not in reached:
-            reached.add(source)
-            pending += [edge.target for edge in graph.edges if edge.source == source]
+        reached |= pending
+        pending = {target for source in pending for target in targets.get(source, ())} - reached
     return reached

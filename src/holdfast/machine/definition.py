@@ -354,10 +354,11 @@ def _expect_frozen(machine: str, cls: type) -> None:
 
 def _expect_plain_value(machine: str, cls: type) -> None:
     config = cls.__struct_config__  # type: ignore[attr-defined]  # (every Struct has it)
-    if not config.frozen or not config.eq or config.array_like or config.tag_field != TAG_FIELD:
+    kept = config.frozen and config.eq and config.forbid_unknown_fields
+    if not kept or config.array_like or config.omit_defaults or config.tag_field != TAG_FIELD:
         raise DefinitionError(
             f"{machine}: {cls.__name__} changes how its base class is stored; leave frozen, eq, "
-            "array_like and tag_field as they are"
+            "array_like, omit_defaults, forbid_unknown_fields and tag_field as they are"
         )
     if not (
         isinstance(config.tag, str) and config.tag.isprintable() and 0 < len(config.tag) <= _MAX_TAG

@@ -67,10 +67,12 @@ def lines(log: Path) -> Iterator[dict[str, Any]]:
 
 def command_of(id: str, event: Event) -> TicketCommand:
     """Return what an event asked of its ticket; raises LogError."""
+    if event.activity not in COMMANDS:
+        raise LogError(f"{id}: no event is known that is {event.activity!r}")
     try:
         return COMMANDS[event.activity](event)
     except KeyError as error:
-        raise LogError(f"{id}: an event {event.activity!r} lacks or is {error}") from error
+        raise LogError(f"{id}: an event {event.activity!r} has no {error.args[0]}") from error
 
 
 def convert(log: Path, stream: Path) -> int:

@@ -17,6 +17,10 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 NAME, RESOURCE, TIME = "concept:name", "org:resource", "time:timestamp"
 
 
+_UNKNOWN_ENCODING = (ValueError, LookupError)
+"""What the parser raises for a log in an encoding that it does not read."""
+
+
 class LogError(Exception):
     """The log is not XES, or lacks what a ticket needs."""
 
@@ -37,7 +41,7 @@ def read_tickets(log: Path) -> Iterator[tuple[str, list[Event]]]:
     with gzip.open(log) if log.suffix == ".gz" else log.open("rb") as file:
         try:
             yield from _tickets(file)
-        except (ParseError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (ParseError, EOFError, gzip.BadGzipFile, zlib.error, *_UNKNOWN_ENCODING) as error:
             raise LogError(f"it is no XES, or not all of it: {error}") from error
 
 
