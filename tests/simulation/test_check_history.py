@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast.testing import Entry, Operation, check_history
+from holdfast import Request, Service, open_store
+from holdfast.testing import Entry, Operation, check_history, log_entries
+from holdfast.testing.sample import Add, sample, undisturbed
 
 MANY = 20_000
 
@@ -38,8 +40,16 @@ def write(name: str, began: float, ended: float | None = None, **other: Any) -> 
 def read(version: int, began: float, ended: float, **other: Any) -> Operation:
     """Return a read that was told a version, 0 for no entity."""
     state = f"s{version}" if version else None
-    given = {"client": "r", "machine": "m", "id": "a", "version": version, "state": state, **other}
-    return Operation(kind="read", began=began, ended=ended, told="done", **given)
+    given: dict[str, Any] = {
+        "client": "r",
+        "kind": "read",
+        "machine": "m",
+        "id": "a",
+        "version": version,
+        "state": state,
+        **other,
+    }
+    return Operation(began=began, ended=ended, told="done", **given)
 
 
 SOUND: dict[str, tuple[list[Operation], list[Entry]]] = {
@@ -78,6 +88,23 @@ SOUND: dict[str, tuple[list[Operation], list[Entry]]] = {
     ),
     "an expected version": (
         [write("w1", 1, 2, expected=0), write("w2", 3, 4, expected=1)],
+        [entry(1), entry(2)],
+    ),
+    "a refusal that tells of the state": (
+        [
+            write("w1", 1, 2),
+            write("w9", 3, 4, told="refused", saw="Open"),
+            write("w2", 5, 6),
+            write("w8", 5, 7, told="refused", saw="Open"),
+        ],
+        [entry(1, state_type="Open"), entry(2, state_type="Closed")],
+    ),
+    "a refusal that tells of no entity": (
+        [write("w9", 1, 2, told="refused", saw=""), write("w1", 3, 4)],
+        [entry(1)],
+    ),
+    "an old version": (
+        [write("w1", 1, 2), write("w2", 3, 4), read(1, 5, 6, kind="past")],
         [entry(1), entry(2)],
     ),
     "what was purged is not known": (
@@ -230,7 +257,7 @@ BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
     "absence of what is there": (
         [write("w1", 1, 2), read(0, 3, 4)],
         [entry(1)],
-        "was told not to exist while it did",
+        "was told not to exist while it was not so",
     ),
     "absence between two lives, told too late": (
         [
@@ -240,7 +267,26 @@ BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
             read(0, 7, 8),
         ],
         [entry(1), entry(2, state=None), entry(3)],
-        "was told not to exist while it did",
+        "was told not to exist while it was not so",
+    ),
+    "a refusal that tells of a state that was left": (
+        [
+            write("w1", 1, 2),
+            write("w2", 3, 4),
+            write("w9", 5, 6, told="refused", saw="Open"),
+        ],
+        [entry(1, state_type="Open"), entry(2, state_type="Closed")],
+        "was told to be Open while it was not so",
+    ),
+    "a refusal that tells of no entity where there is one": (
+        [write("w1", 1, 2), write("w9", 3, 4, told="refused", saw="")],
+        [entry(1, state_type="Open")],
+        "was told not to exist while it was not so",
+    ),
+    "an old version that was not there yet": (
+        [read(1, 1, 2, kind="past"), write("w1", 3, 4)],
+        [entry(1)],
+        "version 1 was told of by 2",
     ),
     "half a batch": (
         [write("w1", 1, together="t"), write("w2", 1, id="b", together="t")],
@@ -291,6 +337,19 @@ def test_names_must_tell_writes_apart() -> None:
     """Else nothing could be told from the log."""
     with pytest.raises(ValueError, match="two writes have the name 'w1'"):
         check_history([write("w1", 1, 2), write("w1", 3, 4)], [])
+
+
+def test_the_log_of_a_store_is_read_whole() -> None:
+    """In pages; the name of a write is found in the metadata, or wherever the caller says."""
+    with open_store("memory://") as store:
+        service = Service(sample, store, deps=undisturbed)
+        many = [Request("a", Add(), metadata={"name": f"w{n}"}) for n in range(1, 1_201)]
+        service.handle_many(many)
+        log = log_entries(store)
+        assert [e.name for e in log] == [f"w{n}" for n in range(1, 1_201)]
+        assert {e.state_type for e in log} == {"Open"}
+        keyed = log_entries(store, name=lambda row: f"{row.id}-{row.version}")
+        assert keyed[7].name == "a-8"
 
 
 def test_operations_and_entries_are_json() -> None:

@@ -85,7 +85,7 @@ def test_what_saw_too_little_fails() -> None:
     """Without faults there is nothing to show."""
     with pytest.raises(VacuousError) as caught:
         simulate(seeds=200, faults=Faults(**dict.fromkeys(KINDS, 0)))
-    assert {"crash_before", "lost_after", "unresolved"} <= caught.value.missing.keys()
+    assert {"crash_before", "lost_after", "unresolved, written"} <= caught.value.missing.keys()
     assert "crash_before 0 of 30" in str(caught.value)
 
 

@@ -14,6 +14,7 @@ from holdfast.testing.history import (
     RegisterOperation,
     check_history,
     check_register,
+    log_entries,
 )
 from holdfast.testing.simulation import Faults, VacuousError, ViolationError, simulate
 
@@ -31,6 +32,7 @@ __all__ = [
     "ViolationError",
     "check_history",
     "check_register",
+    "log_entries",
     "simulate",
 ]
 

@@ -126,11 +126,11 @@ def _faults_of_entity(entity: EntityRow, rows: list[LogRow]) -> Iterator[str]:
         yield f"its row is {stored}, which is not what the log ends with"
     purged = {row.version for row in rows if row.kind == "purged"}
     entries = [row.version for row in rows if row.from_type != row.to_type]
-    if not purged and entity.entered_version != entries[-1]:
-        yield f"it entered its state at version {entries[-1]}, not {entity.entered_version}"
+    if not purged and entries[-1:] != [entity.entered_version]:
+        yield f"it entered its state at version {entries[-1:]}, not {entity.entered_version}"
     lives = [row.at for row in rows if row.from_type is None and row.to_type is not None]
-    if not purged and entity.created_at != lives[-1]:
-        yield f"it was created at {lives[-1]}, not {entity.created_at}"
+    if not purged and lives[-1:] != [entity.created_at]:
+        yield f"it was created at {lives[-1:]}, not {entity.created_at}"
 
 
 def _faults_of_queries(store: Store, entities: list[EntityRow]) -> Iterator[str]:

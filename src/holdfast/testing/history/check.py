@@ -70,8 +70,7 @@ class _History:
             yield from self._faults_of_answer(operation, log, keyed)
         order = Order(log, operations, self.writers)
         yield from order.faults()
-        absences = [o for o in operations if o.version == 0 and o.ended is not None]
-        yield from order.faults_of_absence(absences)
+        yield from order.faults_of_states(operations)
 
     def _fault_of_entry(self, entry: Entry) -> Iterator[str]:
         if entry.purged:

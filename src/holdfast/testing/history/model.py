@@ -17,9 +17,10 @@ class Operation(Struct, kw_only=True):
     client: str
     machine: str
     id: str
-    kind: Literal["write", "read"] = "write"
+    kind: Literal["write", "read", "past"] = "write"
+    """`past` reads a version that need not be the current one."""
     name: str | None = None
-    """What tells a write from every other, and is found in the log; None for a read."""
+    """What tells a write from every other, and is found in the log; None for what reads."""
     key: str | None = None
     """The idempotency key of a write."""
     began: float
@@ -34,6 +35,8 @@ class Operation(Struct, kw_only=True):
     """The version that the answer tells; 0 for no live entity. Of a refusal, the one it met."""
     state: str | None = None
     """The state that the answer tells, as text; None where it tells that there is no entity."""
+    saw: str | None = None
+    """The name of the state that a refusal tells of; empty where it tells of no entity."""
     together: str | None = None
     """Shared by what happens at one moment: writes all or none, reads right before them."""
 
@@ -51,6 +54,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     key: str | None = None
     state: str | None = None
     """The state after it, as text; None where it deleted the entity."""
+    state_type: str | None = None
+    """The name of that state, where refusals tell of states."""
     purged: bool = False
     """Whether its content was erased: then neither its name nor its state are known."""
 

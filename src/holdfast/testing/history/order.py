@@ -11,7 +11,7 @@ writes whose order is given).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 
@@ -54,20 +54,40 @@ class Order:
                 )
                 return
 
-    def faults_of_absence(self, absences: Sequence[Operation]) -> Iterator[str]:
-        """Tell of each answer that there is no entity, given while there surely was one."""
-        if not absences:
+    def faults_of_states(self, operations: Iterable[Operation]) -> Iterator[str]:
+        """Tell of each answer of a state, or of no entity, given while it surely was not so."""
+        asked = [(o, _state_told(o)) for o in operations]
+        told = [(o, state) for o, state in asked if state is not None and o.ended is not None]
+        if not told:
             return
         starts = [start for start, _ in self.earliest]
         ends = [end for end, _ in self.latest]
-        absent = [True, *(entry.state is None for entry in self._entries)]
-        until = [0, *accumulate(map(int, absent))]
-        for operation in absences:
+        absent, erased, by_state = self._versions_by_state()
+        for operation, state in told:
             assert operation.ended is not None
-            last = bisect_right(starts, operation.ended, hi=len(absent)) - 1
-            first = bisect_left(ends, operation.began, lo=1, hi=len(absent)) - 1
-            if first > last or until[last + 1] == until[first]:
-                yield f"was told not to exist while it did ({described(operation)})"
+            last = bisect_right(starts, operation.ended, hi=len(self._entries) + 1) - 1
+            first = bisect_left(ends, operation.began, lo=1, hi=len(self._entries) + 1) - 1
+            fitting = [absent] if not state else [by_state.get(state, []), by_state.get(None, [])]
+            if not any(_between(first, last, versions) for versions in (erased, *fitting)):
+                what = f"to be {state}" if state else "not to exist"
+                yield f"was told {what} while it was not so ({described(operation)})"
+
+    def _versions_by_state(self) -> tuple[list[int], list[int], dict[str | None, list[int]]]:
+        """Return the versions without an entity, those that were purged, and the others by state.
+
+        Under None are those of which the log does not tell the name of the state.
+        """
+        absent: list[int] = [0]
+        erased: list[int] = []
+        by_state: dict[str | None, list[int]] = {}
+        for entry in self._entries:
+            if entry.purged:
+                erased.append(entry.version)
+            elif entry.state is None:
+                absent.append(entry.version)
+            else:
+                by_state.setdefault(entry.state_type, []).append(entry.version)
+        return absent, erased, by_state
 
     def _take(self, operation: Operation) -> None:
         version = operation.version
@@ -85,6 +105,17 @@ class Order:
         assert operation.ended is not None
         if operation.ended < self.latest[version][0]:
             self.latest[version] = operation.ended, operation
+
+
+def _state_told(operation: Operation) -> str | None:
+    """Return the name of the state that an answer tells of, empty for no entity."""
+    return "" if operation.version == 0 else operation.saw
+
+
+def _between(first: int, last: int, versions: Sequence[int]) -> bool:
+    """Whether one of the versions, which rise, lies between two."""
+    place = bisect_left(versions, first)
+    return place < len(versions) and versions[place] <= last
 
 
 def _later(one: _Bound, other: _Bound) -> _Bound:

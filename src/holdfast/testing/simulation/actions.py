@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.errors import BatchError, HoldfastError, NotFoundError
+from holdfast.errors import BatchError, NotFoundError
 from holdfast.record import Record, Request
 from holdfast.service.lockstep import together
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Plan, Read
-from holdfast.service.transaction import Stage
 from holdfast.stores.contract import Checkpoint, Store
 from holdfast.testing.history import Operation
 from holdfast.testing.simulation.journal import Journal, short
@@ -84,7 +83,7 @@ class Handle(Action):
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return _shown(self.asked) + (f" within {self.timeout} s" if self.timeout else "")
+        return described(self.asked) + (f" within {self.timeout} s" if self.timeout else "")
 
     def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
         """Handle it."""
@@ -111,7 +110,7 @@ class Coalesced(Action):
         self.asked = asked
 
     def __str__(self) -> str:
-        return "at once, for several callers: " + "; ".join(map(_shown, self.asked))
+        return "at once, for several callers: " + "; ".join(map(described, self.asked))
 
     def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
         """Handle them in lockstep."""
@@ -142,7 +141,7 @@ class Batch(Action):
 
     def __str__(self) -> str:
         kind = "an atomic batch" if self.atomic else "a batch"
-        return f"{kind}: " + "; ".join(map(_shown, self.asked))
+        return f"{kind}: " + "; ".join(map(described, self.asked))
 
     def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
         """Handle them together."""
@@ -253,174 +252,8 @@ class Purge(Action):
             self.journal.tell(operation, answer)
 
 
-class Look(Action):
-    """A read of one entity."""
-
-    def __init__(self, journal: Journal, client: str, verb: str, machine: str, id: str) -> None:
-        super().__init__(journal, client)
-        self.verb = verb
-        self.machine = machine
-        self.id = id
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.machine} {short(self.id)}"
-
-    def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
-        """Read it."""
-        self.begin_read(self.machine, self.id)
-        mine = plans[self.machine]
-        if self.verb == "get":
-            return mine.get(self.id)
-        return mine.history(self.id, after=0, limit=None)
-
-    def answered(self, answer: Any) -> None:
-        """Take the record, the history, or that there is nothing."""
-        [operation] = self.operations
-        self.journal.counts["reads"] += 1
-        if isinstance(answer, NotFoundError):
-            self.journal.tell_state(operation, 0, None)
-        elif isinstance(answer, list):
-            self._take_history(operation, answer)
-        else:
-            self.journal.tell(operation, answer)
-
-    def _take_history(self, operation: Operation, history: list[Any]) -> None:
-        versions = [transition.version for transition in history]
-        if versions != list(range(1, len(versions) + 1)):
-            self.journal.surprise(operation, f"was shown the versions {versions}")
-        last = history[-1].state if history else None
-        self.journal.tell_state(operation, len(history), last)
-
-
-class LookAtAll(Action):
-    """A read of several entities as of one moment."""
-
-    def __init__(
-        self, journal: Journal, client: str, verb: str, machine: str, ids: Sequence[str]
-    ) -> None:
-        super().__init__(journal, client)
-        self.verb = verb
-        self.machine = machine
-        self.ids = ids
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.machine} {', '.join(map(short, self.ids))}"
-
-    def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
-        """Read them."""
-        label = f"read {self.journal.draw_name()}"
-        for id in self.ids:
-            self.begin_read(self.machine, id, label)
-        mine = plans[self.machine]
-        if self.verb == "get many":
-            return mine.get_many(self.ids)
-        return mine.find(None, limit=1_000, after=None)
-
-    def answered(self, answer: Any) -> None:
-        """Take the records; what is not among them is not there."""
-        self.journal.counts["reads"] += 1
-        if isinstance(answer, Exception):
-            for operation in self.operations:
-                self.journal.tell(operation, answer)
-            return
-        records = answer if isinstance(answer, dict) else {one.id: one for one in answer.records}
-        for operation in self.operations:
-            record = records.get(operation.id)
-            if record is None:
-                self.journal.tell_state(operation, 0, None)
-            else:
-                self.journal.tell(operation, record)
-
-
-Step = tuple[str, Asked | tuple[str, str]]
-"""What is done in a transaction, and to what: `prepare` a request, or `read` an entity."""
-
-
-class Transact(Action):
-    """A transaction over several entities: its steps, then the commit."""
-
-    def __init__(
-        self, journal: Journal, client: str, steps: Sequence[Step], *, abandons: bool
-    ) -> None:
-        super().__init__(journal, client)
-        self.steps = steps
-        self.abandons = abandons
-        self.staged: list[Operation] = []
-        self.reads: list[Operation] = []
-        self.touched: set[tuple[str, str]] = set()
-        self.label: str | None = None
-
-    def __str__(self) -> str:
-        steps = [f"{verb} {_shown_step(what)}" for verb, what in self.steps]
-        return f"a transaction: {'; '.join(steps)}" + (", abandoned" if self.abandons else "")
-
-    def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
-        """Take the steps, whatever is refused, then commit."""
-        stage = Stage(store)
-        for verb, what in self.steps:
-            if verb == "prepare":
-                assert isinstance(what[1], Request)
-                yield from self._prepare(stage, plans, (what[0], what[1]))
-            else:
-                assert isinstance(what[1], str)
-                yield from self._read(stage, plans, what[0], what[1])
-        if self.abandons:
-            return None
-        self.label = f"transaction {self.journal.draw_name()}"
-        for operation in self.staged:
-            operation.together = self.label
-        return (yield from stage.commit(plans[self.steps[0][1][0]]))
-
-    def _prepare(self, stage: Stage, plans: dict[str, AnyPlans], asked: Asked) -> Plan[None]:
-        request = self.begin_write(asked)
-        operation = self.operations[-1]
-        try:
-            answer = yield from stage.prepare(plans[asked[0]], request)
-        except HoldfastError as error:
-            answer = error
-        if isinstance(answer, Exception):
-            self.journal.tell(operation, answer, alone=False)
-        else:
-            self.staged.append(operation)
-        self.touched.add((asked[0], asked[1].id))
-
-    def _read(self, stage: Stage, plans: dict[str, AnyPlans], machine: str, id: str) -> Plan[None]:
-        first = (machine, id) not in self.touched
-        self.touched.add((machine, id))
-        operation = self.begin_read(machine, id) if first else None
-        try:
-            record = yield from stage.read(plans[machine], id)
-        except NotFoundError:
-            if operation is not None:
-                self.journal.tell_state(operation, 0, None)
-        except HoldfastError as error:
-            if operation is not None:
-                self.journal.tell(operation, error)
-            self.touched.discard((machine, id))
-            return
-        else:
-            if operation is not None:
-                self.journal.tell(operation, record)
-        if operation is not None:
-            self.reads.append(operation)
-
-    def answered(self, answer: Any) -> None:
-        """Take what the commit led to."""
-        if answer is None:
-            for operation in self.staged:
-                self.journal.tell_refused(operation)
-        elif isinstance(answer, Exception):
-            for operation in self.staged:
-                self.journal.tell(operation, answer, alone=False)
-        else:
-            self.journal.counts["transactions"] += 1
-            for operation, record in zip(self.staged, answer, strict=True):
-                self.journal.tell(operation, record)
-            for operation in self.reads:
-                operation.together = self.label
-
-
-def _shown(asked: Asked) -> str:
+def described(asked: Asked) -> str:
+    """Return how the story tells a request."""
     machine, request = asked
     parts = [f"{machine} {short(request.id)} {request.command!r:.100}"]
     if request.key is not None:
@@ -430,10 +263,3 @@ def _shown(asked: Asked) -> str:
     if request.at is not None:
         parts.append(f"at {request.at}")
     return ", ".join(parts)
-
-
-def _shown_step(what: Asked | tuple[str, str]) -> str:
-    machine, subject = what
-    if isinstance(subject, Request):
-        return _shown((machine, subject))
-    return f"{machine} {short(subject)}"

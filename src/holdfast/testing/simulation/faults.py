@@ -25,6 +25,8 @@ class Faults(Struct, frozen=True, kw_only=True):
     """The process ends: every plan in it is dropped, and its request was not carried out."""
     crash_after: int = 12
     """The process ends once the request was carried out."""
+    crash_late: int = 8
+    """The process ends while its commit is under way, and arrives later."""
     drop_before: int = 8
     """One caller gives up, and its plan is dropped before its request was carried out."""
     drop_after: int = 8
@@ -41,7 +43,8 @@ class Faults(Struct, frozen=True, kw_only=True):
 
 ALL = Faults()
 CALM = Faults(**dict.fromkeys(asdict(ALL), 0))
-COMMIT_ONLY = frozenset({"lost_before", "lost_after", "lost_late"})
+LATE = frozenset({"crash_late", "lost_late"})
+COMMIT_ONLY = frozenset({"lost_before", "lost_after"}) | LATE
 STORE_ONLY = COMMIT_ONLY | {"unavailable"}
 KINDS = tuple(asdict(ALL))
 

@@ -11,6 +11,7 @@ from holdfast.record import Context
 from holdfast.stores.contract import LogRow, Store
 from holdfast.testing.consistency import all_log_rows, faults
 from holdfast.testing.history import Entry, check_history
+from holdfast.testing.history.log import entry_of, name_in_metadata
 from holdfast.testing.simulation.actions import Stream
 from holdfast.testing.simulation.journal import AnyMachine, Journal
 from holdfast.testing.simulation.machines import Witness
@@ -26,9 +27,11 @@ def violations(
 ) -> list[str]:
     """Return what does not hold, a sentence each."""
     log = all_log_rows(store)
-    entries = [entry_of(row) for row in log]
+    entries = [entry_of(row, name_in_metadata(row)) for row in log]
     _count(journal, entries, log)
     found = [*journal.surprises, *faults(store), *check_history(journal.operations, entries)]
+    if found:
+        return found  # what follows needs a log that is whole
     if replays:
         found += replay_differences(journal.machines, log, deps)
     if isinstance(deps, Witness):
@@ -36,20 +39,6 @@ def violations(
     for stream in streams:
         found += _stream_faults(stream, store, entries)
     return found
-
-
-def entry_of(row: LogRow) -> Entry:
-    """Return a row of the log as the checker of histories takes it."""
-    return Entry(
-        position=row.seq,
-        machine=row.machine,
-        id=row.id,
-        version=row.version,
-        name=decode_metadata(row.metadata).get("name"),
-        key=row.key,
-        state=row.state,
-        purged=row.kind == "purged",
-    )
 
 
 def replay_differences(
@@ -114,7 +103,11 @@ def _count(journal: Journal, entries: Sequence[Entry], log: Sequence[LogRow]) ->
         row.from_type is None and row.version > 1 and row.kind != "purged" for row in log
     )
     names = {entry.name for entry in entries}
-    counts["duplicates"] += sum(
-        operation.key is not None and operation.told == "done" and operation.name not in names
-        for operation in journal.operations
-    )
+    for operation in journal.operations:
+        written = operation.name in names
+        if operation.kind != "write" or operation.ended is None:
+            continue
+        if operation.told == "unknown":
+            counts["unresolved, written" if written else "unresolved, not written"] += 1
+        elif operation.told == "done" and operation.key is not None and not written:
+            counts["duplicates"] += 1

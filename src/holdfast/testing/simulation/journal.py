@@ -12,6 +12,8 @@ from typing import Any
 from holdfast.errors import (
     BatchError,
     CircuitOpenError,
+    HoldfastError,
+    InvalidTransitionError,
     KeyReusedError,
     OutcomeUnknownError,
     RejectedError,
@@ -36,6 +38,8 @@ class Journal:
         self.counts: Counter[str] = Counter()
         self.surprises: list[str] = []
         self.tick = 0
+        self.takes_any_error = False
+        """Whether handlers may raise whatever they like."""
         self.alone: set[str] = set()
         """The names of writes that were a call of their own."""
         self.known: dict[tuple[str, str], tuple[int, type]] = {}
@@ -108,12 +112,16 @@ class Journal:
             self.counts["unresolved"] += 1
             return
         operation.told = "refused"
+        if isinstance(error, InvalidTransitionError) and alone:
+            operation.saw = error.state or ""
         if isinstance(error, VersionConflictError):
             self.counts["told of a conflict"] += 1
             if alone and (error.machine, error.id) == (operation.machine, operation.id):
                 self._tell_conflict(operation, error)
         elif isinstance(error, _EXPECTED):
             self.counts[_kind_of(error)] += 1
+        elif self.takes_any_error and not isinstance(error, HoldfastError):
+            self.counts["failed handlers"] += 1
         else:
             self.surprise(operation, f"met {type(error).__name__}: {error}")
 

@@ -48,13 +48,19 @@ class _Run:
         self.deps = Witness() if setup.machine is None else setup.deps
         self.machines = {machine.name: machine for machine in machines}
         self.journal = Journal(self.machines, listener)
+        self.journal.takes_any_error = setup.machine is not None
         self.clock = Clock(_split(random))
         self.url = _url(random, setup)
         self.faults = drawn_faults(random, setup.faults)
         self.faults = replace(self.faults, **dict.fromkeys(cut.faults, 0))
         self.retry = _retry(random)
         self.traffic = Traffic(
-            _split(random), self.journal, machines, setup.commands, self.clock.now
+            _split(random),
+            self.journal,
+            machines,
+            setup.commands,
+            self.clock.now,
+            stages=setup.machine is None,
         )
         self.clients = [self._client(random, n) for n in range(random.randint(2, 5))]
         self.processes = random.randint(1, 3)

@@ -10,7 +10,7 @@ from holdfast.errors import StoreError
 from holdfast.service.requests import Ask, Commit, Load, Read, Sleep
 from holdfast.stores.contract import CommitUncertainError, Outcome, Store
 from holdfast.testing.simulation.clients import Client
-from holdfast.testing.simulation.faults import Fates, StoreAwayError
+from holdfast.testing.simulation.faults import LATE, Fates, StoreAwayError
 from holdfast.testing.simulation.journal import Journal, short, shown
 from holdfast.testing.simulation.processes import Clock, Process
 
@@ -186,6 +186,10 @@ class Scheduler:
             journal.say(f"{client.name}: {_described(ask)}: {_TOLD[fate]}")
         if fate.endswith("_after") and not isinstance(ask, Sleep):
             self._perform_unheard(ask, process)
+        if fate in LATE:
+            assert isinstance(ask, Commit)
+            delay = self._random.randint(1, MAX_DELAY_TICKS)
+            self._late.append((journal.tick + delay, ask))
         if fate.startswith("crash"):
             self._crash(process)
         elif fate.startswith("drop"):
@@ -194,10 +198,6 @@ class Scheduler:
             refusal = StoreAwayError("the store is away; nothing was written")
             self._resume(client, plan.throw, refusal)
         else:
-            if fate == "lost_late":
-                assert isinstance(ask, Commit)
-                delay = self._random.randint(1, MAX_DELAY_TICKS)
-                self._late.append((journal.tick + delay, ask))
             lost = CommitUncertainError("the connection was lost while committing")
             self._resume(client, plan.throw, lost)
 
@@ -264,6 +264,7 @@ def _outcomes(outcomes: Sequence[Outcome]) -> str:
 _TOLD = {
     "crash_before": "its process ends before the request is carried out",
     "crash_after": "its process ends once the request is carried out",
+    "crash_late": "its process ends while the request is under way, and will arrive later",
     "drop_before": "the caller gives up before the request is carried out",
     "drop_after": "the caller gives up once the request is carried out",
     "unavailable": "the store is away",

@@ -8,6 +8,8 @@ from random import Random
 from types import NoneType
 from typing import Any
 
+from msgspec.structs import replace
+
 from holdfast.machine.codec import MAX_VALUE_BYTES
 from holdfast.record import Request
 from holdfast.testing.simulation.actions import (
@@ -17,19 +19,18 @@ from holdfast.testing.simulation.actions import (
     Coalesced,
     Consume,
     Handle,
-    Look,
-    LookAtAll,
     Purge,
-    Step,
     Stream,
-    Transact,
 )
 from holdfast.testing.simulation.journal import AnyMachine, Journal
-from holdfast.testing.simulation.values import draw_command, encoded_size
+from holdfast.testing.simulation.looks import Look, LookAtAll, LookBack, Preview
+from holdfast.testing.simulation.transactions import Step, Transact
+from holdfast.testing.simulation.values import draw_value, encoded_size
 
 IDS = ("a", "b", "é" * 256, "d")
 """The ids that entities have in the simulation; one is as long as may be."""
 LONG_LIFE = 320
+LONG_STREAM = 12
 KEYS = ("k1", "k2", "k3")
 Draw = Callable[[Random, str, AnyMachine], Action]
 WEIGHTS = {
@@ -41,6 +42,8 @@ WEIGHTS = {
     "consume": 6,
     "look": 12,
     "look at all": 6,
+    "look back": 3,
+    "preview": 4,
     "purge": 1,
 }
 
@@ -55,11 +58,14 @@ class Traffic:
         machines: Sequence[AnyMachine],
         commands: Mapping[type, Callable[[Random], Any]],
         now: Callable[[], datetime],
+        *,
+        stages: bool,
     ) -> None:
         self.journal = journal
         self.machines = machines
         self._commands = commands
         self._now = now
+        self._stages = stages
         self.ids = IDS[: random.randint(1, len(IDS))]
         self.kinds = {
             kind: weight * random.choice((0, 1, 1, 3)) for kind, weight in WEIGHTS.items()
@@ -74,6 +80,8 @@ class Traffic:
             "consume": self._consume,
             "look": self._look,
             "look at all": self._look_at_all,
+            "look back": self._look_back,
+            "preview": self._preview,
             "purge": self._purge,
         }
         self._large = random.random() < 0.02
@@ -81,8 +89,9 @@ class Traffic:
         self.sent: list[Asked] = []
         """Requests with keys that were sent before."""
         self.streams = [
-            Stream(f"stream {n}", [self._asked(random, machine) for _ in range(12)])
+            Stream(f"stream {n}", [self._asked(random, machine) for _ in range(LONG_STREAM)])
             for n, machine in enumerate(machines)
+            if self.kinds["consume"]
         ]
 
     def draw(self, random: Random, client: str) -> Action:
@@ -123,6 +132,14 @@ class Traffic:
         verb = random.choice(("get many", "find"))
         return LookAtAll(self.journal, client, verb, machine.name, self.ids)
 
+    def _look_back(self, random: Random, client: str, machine: AnyMachine) -> Action:
+        id = random.choice(self.ids)
+        version = random.randint(1, self._known(machine, id)[0] + 1)
+        return LookBack(self.journal, client, machine.name, id, version)
+
+    def _preview(self, random: Random, client: str, machine: AnyMachine) -> Action:
+        return Preview(self.journal, client, self._asked(random, machine))
+
     def _purge(self, random: Random, client: str, machine: AnyMachine) -> Action:
         return Purge(self.journal, client, machine.name, random.choice(self.ids))
 
@@ -154,13 +171,19 @@ class Traffic:
         machine = random.choice(self.machines)
         if random.random() < 0.4:
             return "read", (machine.name, random.choice(self.ids))
+        if self._stages and random.random() < 0.15:
+            state = draw_value(random, random.choice(machine.states), {})
+            return "stage", (machine.name, Request(random.choice(self.ids), state))
         return "prepare", self._asked(random, machine)
 
     def _again(self, random: Random) -> Asked | None:
-        """Return a request that was sent before, at times."""
-        if self.sent and random.random() < 0.15:
-            return random.choice(self.sent)
-        return None
+        """Return a request that was sent before, at times, or the same to another entity."""
+        if not self.sent or random.random() > 0.15:
+            return None
+        machine, request = random.choice(self.sent)
+        if random.random() < 0.3:
+            request = replace(request, id=random.choice(self.ids))
+        return machine, request
 
     def _asked(self, random: Random, machine: AnyMachine) -> Asked:
         id = random.choice(self.ids)
@@ -184,7 +207,7 @@ class Traffic:
         cls = random.choice(machine.commands)
         if machine.handler_for(self._known(machine, id)[1], cls) is None:
             cls = random.choice(machine.commands)
-        command = draw_command(random, cls, self._commands)
+        command = draw_value(random, cls, self._commands)
         if self._large and hasattr(command, "note") and random.random() < 0.05:
             self._large = False
             self.journal.counts["largest payloads"] += 1
@@ -194,7 +217,5 @@ class Traffic:
 
 def _enlarged(command: Any, over: int) -> Any:
     """Return a command that is as large as may be, or a byte over it."""
-    import msgspec
-
     room = MAX_VALUE_BYTES + over - encoded_size(command) + encoded_size(command.note) - 2
-    return msgspec.structs.replace(command, note="x" * room)
+    return replace(command, note="x" * room)

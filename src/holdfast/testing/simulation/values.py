@@ -19,11 +19,12 @@ from holdfast.testing.simulation.patterns import text_of
 Draw = Callable[[Random], Any]
 MAX_ITEMS = 3
 LARGE_CHARACTERS = 3_000
+TEXTS = ("", "a", "b", " ", "é", "😀", '"', "ab", "\\n", "\n", "null", "0", "ba ", "a-b")
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def draw_command(random: Random, cls: type, given: Mapping[type, Draw]) -> Any:
-    """Return a command of a class: as the given functions draw it, else from its annotations."""
+def draw_value(random: Random, cls: type, given: Mapping[type, Draw]) -> Any:
+    """Return a value of a class: as the given functions draw it, else from its annotations."""
     if cls in given:
         return given[cls](random)
     return _drawing(cls)(random)
@@ -122,7 +123,13 @@ def _int(info: types.IntType) -> Draw:
     if high is None:
         high = low + 1_000 * step
     first, last = -(-low // step), high // step
-    return lambda random: random.choice((first, last, random.randint(first, last))) * step
+
+    def draw(random: Random) -> int:
+        if random.random() < 0.5:
+            return random.randint(first, last) * step
+        return (first if random.random() < 0.5 else last) * step
+
+    return draw
 
 
 def _float(info: types.FloatType) -> Draw:
@@ -133,12 +140,13 @@ def _float(info: types.FloatType) -> Draw:
 
 def _text(info: types.StrType) -> Draw:
     low, high = info.min_length or 0, info.max_length
+    short = [text for text in TEXTS if len(text) >= low and (high is None or len(text) <= high)]
+    large = LARGE_CHARACTERS if high is None else min(LARGE_CHARACTERS, high)
 
     def draw(random: Random) -> str:
-        length = _length(random, low, high)
         if random.random() < 0.01:
-            length = LARGE_CHARACTERS if high is None else min(LARGE_CHARACTERS, high)
-        return "".join(random.choices('ab é"\\\n😀', k=length))
+            return "x" * max(large, low)
+        return random.choice(short) if short else "".join(random.choices("ab é", k=low))
 
     return draw
 
