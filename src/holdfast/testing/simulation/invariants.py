@@ -100,7 +100,7 @@ def _count(journal: Journal, entries: Sequence[Entry], log: Sequence[LogRow]) ->
     counts["transitions"] += len(log)
     counts["deletions"] += sum(row.kind == "deletion" for row in log)
     counts["re-creations"] += sum(
-        row.from_type is None and row.version > 1 and row.kind != "purged" for row in log
+        row.from_type is None and row.to_type is not None and row.version > 1 for row in log
     )
     names = {entry.name for entry in entries}
     for operation in journal.operations:
