@@ -181,7 +181,7 @@ def test_a_broken_write_fails_alone(path: Path, broken: list[int], written: int)
                 time.sleep(0.3)
             return store._write_together(group)  # pyright: ignore[reportPrivateUsage]
 
-        answers = in_one_group(GroupCommit(write), submissions(9, broken=broken))
+        answers = in_one_group(GroupCommit("the store", write, bool), submissions(9, broken=broken))
 
         assert sizes[:2] == [1, 8]
         refused = [place for place, answer in enumerate(answers) if isinstance(answer, StoreError)]
@@ -201,7 +201,7 @@ def test_a_commit_of_unknown_outcome_is_everybodys(path: Path) -> None:
             raise CommitUncertainError("the disk went away")
         return [Outcome(True, 1) for _ in group]
 
-    answers = in_one_group(GroupCommit(write), submissions(5))
+    answers = in_one_group(GroupCommit("the store", write, bool), submissions(5))
 
     assert calls == [1, 4]
     assert answers[0] == [Outcome(True, 1)]
@@ -219,7 +219,7 @@ def test_another_error_is_everybodys_too() -> None:
             raise ZeroDivisionError
         return [Outcome(True, 1) for _ in group]
 
-    commit = GroupCommit(write)
+    commit = GroupCommit("the store", write, bool)
     answers = in_one_group(commit, submissions(5))
 
     assert [type(answer) for answer in answers] == [list] + [ZeroDivisionError] * 4

@@ -1,79 +1,91 @@
 """Group commit for threads: those that arrive while one writes are written together by the next.
 
 There is no timer and no thread of its own. A thread that finds nobody writing writes at once; one
-that finds somebody waits, and is either told its outcome or told to write for all who wait.
+that finds somebody waits, and is either told its outcome or told to write for those behind it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from threading import get_ident
+
+from msgspec import Struct
 
 from holdfast.errors import StoreError
-from holdfast.stores.contract import CommitUncertainError, Outcome, Write
+from holdfast.stores.contract import MAX_BATCH, CommitUncertainError, Outcome, Write
+from holdfast.stores.turns import in_the_midst
 
 WriteTogether = Callable[[Sequence[Write]], list[Outcome]]
 
 
 class GroupCommit:
-    """Shares commits between threads; `write` writes the submissions it is given in one."""
+    """Shares commits between threads; `write` writes the submissions it is given in one.
 
-    def __init__(self, write: WriteTogether) -> None:
+    `is_busy` tells whether the thread that asks is in the midst of what `write` would wait for.
+    `name` is whose commits they are, for error texts. An interrupt ends the call that it comes
+    into and no other: whatever it cuts short can be done over again.
+    """
+
+    def __init__(self, name: str, write: WriteTogether, is_busy: Callable[[], bool]) -> None:
+        self._name = name
         self._write = write
+        self._is_busy = is_busy
+        self._committing: set[int] = set()  # threads; a signal handler may come into one
         self._lock = threading.Lock()
         self._waiting: list[_Submission] = []
-        self._writing = False
+        self._leader: _Submission | None = None
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
-        begins = False
-        try:
-            with self._lock:
-                begins = not self._writing  # known before it holds: an interrupt may come between
-                self._writing = True
-            return self._write(writes) if begins else self._write_with_others(writes)
-        finally:
-            if begins:
-                self._pass_on([])
-
-    def _write_with_others(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Wait to be told the outcome, or to write for all who wait."""
+        thread = get_ident()
+        if thread in self._committing:
+            raise in_the_midst(self._name)
         own = _Submission(writes)
         try:
-            if self._waits(own):
+            self._committing.add(thread)
+            with self._lock:
+                if self._leader is None:
+                    self._leader = own
+                else:
+                    self._queue_up(own)
+            if own.told is not None:
                 own.told.acquire()
-            if own.group:
+            if self._leader is own:
                 self._lead(own)
         except BaseException:
             self._leave(own)
             raise
+        finally:
+            self._committing.discard(thread)
         if own.error is not None:
             raise own.error
         return own.outcomes
 
-    def _waits(self, own: _Submission) -> bool:
-        """Queue up behind who is writing; where nobody is any more, take the lead."""
-        with self._lock:
-            if self._writing:
-                self._waiting.append(own)
-            else:
-                own.group = [own]
-                self._writing = True
-            return not own.group
+    def _queue_up(self, own: _Submission) -> None:
+        if self._is_busy():
+            raise in_the_midst(self._name)
+        own.told = threading.Lock()
+        own.told.acquire()
+        self._waiting.append(own)
 
     def _lead(self, own: _Submission) -> None:
-        """Write for a group whose first is the caller, then pass the lead on."""
-        group = own.group
+        """Write, for those behind the caller too, then pass the lead on."""
+        if own.behind:
+            self._write_group([own, *own.behind])
+        else:
+            own.outcomes = self._write(own.writes)
+        self._pass_on(own)
+
+    def _write_group(self, group: Sequence[_Submission]) -> None:
         try:
             self._write_all(group)
-        except StoreError as error:
-            if len(group) == 1 or isinstance(error, CommitUncertainError):
-                _fail(group, error)
-            else:
-                self._write_each(group)
+        except CommitUncertainError as error:
+            _fail(group, error)
+        except StoreError:
+            self._write_each(group)
         except Exception as error:  # noqa: BLE001 (raised in every thread of the group)
             _fail(group, error)
-        self._pass_on_from(own)
 
     def _write_all(self, group: Sequence[_Submission]) -> None:
         outcomes = self._write([write for submission in group for write in submission.writes])
@@ -99,48 +111,63 @@ class GroupCommit:
                     return
                 submission.error = error
 
+    def _pass_on(self, own: _Submission) -> None:
+        """Let the first who waits write for those behind it, then tell those that are written."""
+        with self._lock:
+            if self._leader is own and self._waiting:
+                following = _next(self._waiting)
+                rest = self._waiting[1 + len(following) :]
+                # No call from here on: an interrupt finds all of it done, or nothing.
+                self._leader = self._waiting[0]
+                self._leader.behind = following
+                self._waiting = rest
+            elif self._leader is own:
+                self._leader = None
+            leader = self._leader
+        if leader is not None:
+            _tell(leader)
+        for submission in own.behind:
+            _tell(submission)
+
     def _leave(self, own: _Submission) -> None:
-        """Withdraw a thread that was interrupted; where it has the lead, pass that on."""
+        """Withdraw a thread that was interrupted; what it has to pass on and to tell, it does."""
         with self._lock:
-            if own in self._waiting:
-                self._waiting.remove(own)
-        if own.group:
-            interrupted = CommitUncertainError(
-                "the thread that wrote for this one was interrupted; it may have written"
-            )
-            _fail([one for one in own.group if not one.outcomes], interrupted)
-            self._pass_on_from(own)
-
-    def _pass_on_from(self, own: _Submission) -> None:
-        group, own.group = own.group, []
-        self._pass_on([one for one in group if one is not own])
-
-    def _pass_on(self, told: Sequence[_Submission]) -> None:
-        """Let the first who waits write for all who wait, then tell those that are written."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-            self._writing = bool(waiting)
-            if waiting:  # under the lock: an interrupted thread either still waits, or has the lead
-                waiting[0].group = waiting
-        if waiting:
-            waiting[0].told.release()
-        for submission in told:
-            submission.told.release()
+            self._waiting = [one for one in self._waiting if one is not own]
+        interrupted = CommitUncertainError(
+            "the thread that wrote for this one was interrupted; it may have written"
+        )
+        _fail([one for one in own.behind if not (one.outcomes or one.error)], interrupted)
+        self._pass_on(own)
 
 
-class _Submission:
+class _Submission(Struct, eq=False):
     """What one thread wants to be written, and what became of it."""
 
-    __slots__ = ("error", "group", "outcomes", "told", "writes")
+    writes: Sequence[Write]
+    outcomes: list[Outcome] = []
+    error: Exception | None = None
+    behind: Sequence[_Submission] = ()
+    """Those that it writes for beside itself, once it has the lead."""
+    told: threading.Lock | None = None
+    """Held until it is told, where it waits."""
 
-    def __init__(self, writes: Sequence[Write]) -> None:
-        self.writes = writes
-        self.outcomes: list[Outcome] = []
-        self.error: Exception | None = None
-        self.group: list[_Submission] = []
-        """Those to write for, itself first, while it has the lead."""
-        self.told = threading.Lock()
-        self.told.acquire()
+
+def _next(waiting: Sequence[_Submission]) -> Sequence[_Submission]:
+    """Return those behind the first who are written with it, as one transaction takes them."""
+    size = 0
+    for place, submission in enumerate(waiting):
+        size += len(submission.writes)
+        if place and size > MAX_BATCH:
+            return waiting[1:place]
+    return waiting[1:]
+
+
+def _tell(submission: _Submission) -> None:
+    try:
+        if submission.told is not None:
+            submission.told.release()
+    except RuntimeError:  # it was told before
+        pass
 
 
 def _fail(group: Sequence[_Submission], error: Exception) -> None:

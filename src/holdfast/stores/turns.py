@@ -34,6 +34,7 @@ class Turns:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.RLock()
+        self._owned = threading.Condition(self._lock)
         self._holder: int | None = None
 
     def take(self, wait_seconds: float, act: Callable[..., T], *given: Any) -> T | Taken:
@@ -46,10 +47,7 @@ class Turns:
         if self._holder == thread:
             if not wait_seconds:
                 return TAKEN
-            raise StoreError(
-                f"{self._name} was called in the midst of a call of the same thread, as a signal "
-                "handler may do; nothing was written, call it when that call is over"
-            )
+            raise in_the_midst(self._name)
         try:
             if not self._lock.acquire(True, wait_seconds):
                 return TAKEN
@@ -66,6 +64,15 @@ class Turns:
             except RuntimeError:  # it was not acquired
                 pass
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the thread that asks has its turn, or is about to begin or to end it."""
+        try:
+            self._owned.notify(0)
+        except RuntimeError:  # what a condition says whose lock is another thread's
+            return False
+        return True
+
     def hold(self, wait_seconds: float) -> bool:
         """Take a turn that lasts until `let_go`; False where that is not possible in time."""
         thread = get_ident()
@@ -78,3 +85,11 @@ class Turns:
         """End the turn that `hold` began."""
         self._holder = None
         self._lock.release()
+
+
+def in_the_midst(name: str) -> StoreError:
+    """Return the refusal of a call that comes into another one of the same thread."""
+    return StoreError(
+        f"{name} was called in the midst of a call of the same thread, as a signal handler may do; "
+        "nothing was written, call it when that call is over"
+    )

@@ -99,6 +99,11 @@ class Connections:
             if time.monotonic() > patience:
                 raise StoreError(f"{self._url} was written all the time; read it again later")
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread that asks is in the midst of a call that uses the writer."""
+        return self._turns.is_own
+
     def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
         """Apply in a transaction, which `apply` may end; where it raises, nothing is written.
 

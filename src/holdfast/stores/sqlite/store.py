@@ -68,9 +68,12 @@ class SqliteStore(Store):
             mode,
         )
         self.connections = Connections(file, clock)
-        self._group = GroupCommit(self._write_together)
+        self._group = self._new_group()
         self._rows = rows_of
         follow_forks(self)
+
+    def _new_group(self) -> GroupCommit:
+        return GroupCommit(self.url, self._write_together, lambda: self.connections.is_busy)
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
@@ -187,7 +190,7 @@ class SqliteStore(Store):
     def after_fork_in_child(self) -> None:
         """Begin anew, or refuse to where the parent's connections could not be closed before."""
         self.connections.after_fork_in_child()
-        self._group = GroupCommit(self._write_together)
+        self._group = self._new_group()
 
     def _fetch(self, query: str, **parameters: Any) -> list[Any]:
         rows: list[Any] = self.connections.read(self._rows, QUERIES[query].text, parameters)

@@ -1,0 +1,239 @@
+"""A thread that shares its commits is interrupted, at every place where that can happen to it.
+
+CPython looks for signals at the start of a function, after a call and at the end of a loop's turn.
+"""
+
+from __future__ import annotations
+
+import dis
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from tests.stores.scenes import play
+
+import holdfast.stores.group as group_module
+from holdfast import Service, StoreError, open_store
+from holdfast.stores.contract import CommitUncertainError, Outcome, Write
+from holdfast.stores.group import GroupCommit
+from holdfast.testing.consistency import faults
+from holdfast.testing.sample import Add, sample, undisturbed
+
+DONE = [Outcome(True, 1)]
+WRITES: Any = ["a write"]
+BEFORE_IT_IS_KNOWN = {"commit", "_lead", "_write_group", "_write_all", "<listcomp>"}
+"""The functions in which the outcome of the others is not known yet."""
+REFUSAL = (
+    "in the midst of a call of the same thread, as a signal handler may do; nothing was written, "
+    "call it when that call is over"
+)
+
+
+class Interrupt(BaseException):
+    """What comes into a thread."""
+
+
+class Interrupts:
+    """Raises an interrupt in the thread that it traces, at one of the places where one can come."""
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+        self.came_into: str | None = None
+        """The name of the function that it came into."""
+        self._looks: dict[FrameType, bool] = {}
+
+    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        """Follow what happens in the module of the group commit."""
+        if frame.f_code.co_filename != group_module.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event == "opcode":
+            looked = self._looks.get(frame, False)
+            name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            self._looks[frame] = name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+            if looked:
+                self.left -= 1
+                if self.left == 0:
+                    self.came_into = frame.f_code.co_name
+                    raise Interrupt
+        return self.trace
+
+
+class Scene:
+    """Some threads that commit in an order of their own, the first of which is held while the
+    others queue up.
+    """
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
+        self.writing, self.go_on = threading.Event(), threading.Event()
+        self.group = GroupCommit("the store", self.write, bool)
+        self.answers: dict[str, object] = {}
+        self.threads: list[threading.Thread] = []
+
+    def write(self, writes: Sequence[Write]) -> list[Outcome]:
+        if not self.writing.is_set():
+            self.writing.set()
+            assert self.go_on.wait(20)
+        return DONE * len(writes)
+
+    def start(self, name: str) -> None:
+        """Have a thread commit, and wait until it writes, waits or has ended."""
+        thread = threading.Thread(target=self._commit, args=(name,), daemon=True)
+        before = self._state()
+        self.threads.append(thread)
+        thread.start()
+        while name not in self.answers and self._state() == before:
+            time.sleep(0.0002)
+
+    def _state(self) -> tuple[bool, int]:
+        return self.writing.is_set(), len(self.group._waiting)  # pyright: ignore[reportPrivateUsage]
+
+    def _commit(self, name: str) -> None:
+        try:
+            if name == "victim":
+                sys.settrace(self.interrupts.trace)
+            self.answers[name] = self.group.commit(WRITES)
+        except BaseException as error:  # noqa: BLE001 (the answer)
+            self.answers[name] = error
+        finally:
+            sys.settrace(None)
+
+    def end(self) -> None:
+        """Let the first thread go on, and wait for all of them."""
+        self.go_on.set()
+        for thread in self.threads:
+            thread.join(5)
+            assert not thread.is_alive(), f"a thread waits for ever; the others have {self.answers}"
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("victim", "a", "b", "c"),
+        ("a", "victim", "b", "c"),
+        ("a", "b", "victim", "c"),
+        ("victim",),
+        ("a", "victim"),
+    ],
+    ids="-".join,
+)
+def test_an_interrupt_ends_the_call_that_it_comes_into_only(order: Sequence[str]) -> None:
+    """The other threads are written, or told that it is not known; the next call is served."""
+    places = 0
+    while True:
+        interrupts = Interrupts(places + 1)
+        scene = Scene(interrupts)
+        for name in order:
+            scene.start(name)
+        scene.end()
+        if interrupts.came_into is None:
+            break
+        places += 1
+        assert isinstance(scene.answers.pop("victim"), Interrupt)
+        for answer in scene.answers.values():
+            unknown = isinstance(answer, CommitUncertainError)
+            assert answer == DONE or (unknown and interrupts.came_into in BEFORE_IT_IS_KNOWN)
+        scene.threads.clear()
+        scene.start("later")
+        scene.end()
+        assert scene.answers["later"] == DONE
+    assert places > 5
+
+
+def test_a_signal_handler_that_commits_is_answered_or_refused(tmp_path: Path) -> None:
+    """It never waits for the call that it came into, given other threads that write meanwhile."""
+    assert play(scene_signals, tmp_path / "store.db") == "played\n"
+
+
+def scene_signals(path: str) -> None:
+    store = open_store(f"sqlite:///{path}?synchronous=NORMAL")
+    service = Service(sample, store, deps=undisturbed)
+    service.handle("e", Add())
+    going_on = threading.Event()
+    answers: list[int] = []
+    refusals: set[str] = set()
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        try:
+            answers.append(service.handle("from the handler", Add()).version)
+        except StoreError as error:
+            refusals.add(str(error).partition(" was called ")[2])
+        finally:
+            signal.signal(signal.SIGALRM, answer)
+
+    def work(name: int) -> None:
+        while not going_on.is_set():
+            service.handle(f"e-{name}", Add())
+            time.sleep(0.0005)
+
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    signal.signal(signal.SIGALRM, answer)
+    end = time.monotonic() + 1.5
+    made = 1
+    while time.monotonic() < end:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 1e-3))
+        made = service.handle("e", Add()).version
+        time.sleep(0.0005)  # else it would nearly always be in a commit
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    going_on.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert service.get("e").version == made
+    assert len(answers) > 5, answers
+    assert refusals == {REFUSAL}
+    assert faults(store) == []
+    print("played")
+
+
+@pytest.mark.parametrize("size", [1, 400, 500, 1000])
+def test_a_group_is_no_larger_than_a_commit_may_be(size: int) -> None:
+    """Those beyond a thousand writes form the next one."""
+    sizes: list[int] = []
+    writing, go_on = threading.Event(), threading.Event()
+
+    def write(writes: Sequence[Write]) -> list[Outcome]:
+        sizes.append(len(writes))
+        writing.set()
+        assert go_on.wait(20)
+        return DONE * len(writes)
+
+    group = GroupCommit("the store", write, bool)
+    wanted = [1, *[size] * 7]
+    answers: list[int] = []
+    commits: list[Callable[[], object]] = [
+        lambda n=n: answers.append(len(group.commit(WRITES * n)))  # type: ignore[misc]
+        for n in wanted
+    ]
+    threads = [threading.Thread(target=commit, daemon=True) for commit in commits]
+    threads[0].start()
+    assert writing.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    while len(group._waiting) < 7:  # pyright: ignore[reportPrivateUsage]
+        time.sleep(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(answers) == wanted
+    assert (
+        sizes
+        == {
+            1: [1, 7],
+            400: [1, 800, 800, 800, 400],
+            500: [1, 1000, 1000, 1000, 500],
+            1000: [1, *[1000] * 7],
+        }[size]
+    )
