@@ -113,6 +113,7 @@ def test_a_store_keeps_its_file_when_the_process_moves(
         "sqlite:///shop.db?busy_timeout_seconds=1e3",
         "sqlite:///shop.db?busy_timeout_seconds=5000",
         "sqlite:///shop.db?journal_mode=DELETE",
+        "sqlite:///:memory:?synchronous=OFF",
         "sqlite:///shop.db?synchronous=FULL&mode=memory",
         "sqlite:///shop.db?mode=",
         "sqlite:///shop.db?mode=RO",
@@ -128,6 +129,16 @@ def test_what_names_no_store_is_refused(
     with pytest.raises(StoreError, match="names no store; write memory://, sqlite:///"):
         open_store(url)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["synchronous=FULL&synchronous=NORMAL", "mode=ro&mode=ro", "mode=rw&synchronous=&mode="],
+)
+def test_an_option_is_given_once(path: Path, query: str) -> None:
+    """Of two, none is taken: the one that is not meant would lose what is stored."""
+    with pytest.raises(StoreError, match="gives an option twice"):
+        open_store(f"sqlite:///{path}?{query}")
 
 
 @pytest.mark.parametrize(("given", "expected"), [("0", 0), ("0.25", 250), ("30", 30_000)])

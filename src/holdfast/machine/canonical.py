@@ -24,6 +24,7 @@ from holdfast.machine.members import is_foreign, is_plain
 
 _JSON = msgspec.json.Encoder()
 _TIME_LENGTH = len("2026-03-14T09:26:53.589793Z")
+_SOME_TIME = datetime(2026, 3, 14, tzinfo=UTC)
 _LEAVES = frozenset((str, int, float, bool, NoneType))
 _SORTABLE = frozenset((str, int, float, bytes, date, timedelta, Decimal, UUID))
 
@@ -35,8 +36,24 @@ def encode_canonically(value: Any) -> bytes:
 
 def format_time(time: datetime) -> str:
     """Return an aware datetime as text: UTC, six fraction digits, `Z`."""
-    text = _JSON.encode(time.astimezone(UTC)).decode()[1:-1]  # eight times as fast as isoformat
+    try:
+        text = _JSON.encode(time.astimezone(UTC)).decode()[1:-1]  # eight times as fast as isoformat
+    except TypeError:
+        text = _JSON.encode(plain_time(time)).decode()[1:-1]
     return text if len(text) == _TIME_LENGTH else f"{text[:-1]}.000000Z"
+
+
+def plain_time(time: datetime) -> datetime:
+    """Return an aware datetime in UTC, and as a datetime itself where its class is derived.
+
+    Raises OverflowError for a time that UTC cannot tell.
+    """
+    utc = time.astimezone(UTC)
+    # Made from one that was there before: those who freeze time put a class of their own in place.
+    return _SOME_TIME.replace(
+        year=utc.year, month=utc.month, day=utc.day, hour=utc.hour, minute=utc.minute,
+        second=utc.second, microsecond=utc.microsecond,
+    )  # fmt: skip
 
 
 def parse_time(text: str) -> datetime:

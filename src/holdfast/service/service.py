@@ -201,8 +201,8 @@ class Service(Generic[S, C, D]):
         """Delete an entity and erase its history for good; stubs without payloads stay.
 
         The purge itself is recorded, with `metadata`, as a deletion, also of what was deleted
-        before. Versions go on rising if the id comes
-        back. Raises NotFoundError for an id that never existed.
+        before. Versions go on rising if the id comes back. Raises NotFoundError for an id that
+        never existed.
         """
         self._run(self.plans.purge(id, metadata))
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from holdfast.errors import StoreError
+from holdfast.machine.canonical import plain_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,33 +38,40 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     scheme, _, rest = url.partition("://")
     encoded_path, _, query = rest.partition("?")
     path = _decoded(encoded_path)
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    store: Store | None = None
+    if len(options) < len(pairs):
+        raise StoreError(f"{url!r} gives an option twice; say once what is meant")
     if scheme == "memory" and not encoded_path and not options:
         from holdfast.stores.memory import MemoryStore
 
-        return MemoryStore(clock=time)
-    if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
-        from holdfast.stores.sqlite import MODES, SYNCHRONOUS, SqliteStore
+        store = MemoryStore(clock=time)
+    elif scheme == "sqlite" and path.startswith("/") and len(path) > 1:
+        store = _sqlite_store(path[1:], options, time)
+    if store is None:
+        raise StoreError(f"{url!r} names no store; write {_FORMS}")
+    return store
 
-        synchronous = SYNCHRONOUS.get(options.pop("synchronous", "FULL").upper())
-        busy_timeout = options.pop("busy_timeout_seconds", "5")
-        mode = MODES.get(options.pop("mode", "rwc"))
-        if path == "/:memory:" and mode != "rwc":
-            mode = None
-        if (
-            synchronous is not None
-            and mode is not None
-            and _is_duration(busy_timeout)
-            and not options
-        ):
-            return SqliteStore(
-                path[1:],
-                synchronous=synchronous,
-                busy_timeout_seconds=float(busy_timeout),
-                mode=mode,
-                clock=time,
-            )
-    raise StoreError(f"{url!r} names no store; write {_FORMS}")
+
+def _sqlite_store(path: str, options: dict[str, str], clock: Clock) -> Store | None:
+    """Return the store of a file; None for options that there are not."""
+    from holdfast.stores.sqlite import MODES, SYNCHRONOUS, SqliteStore
+
+    synchronous = SYNCHRONOUS.get(options.pop("synchronous", "FULL").upper())
+    busy_timeout = options.pop("busy_timeout_seconds", "5")
+    mode = MODES.get(options.pop("mode", "rwc"))
+    if path == ":memory:" and mode != "rwc":
+        mode = None
+    if synchronous is None or mode is None or not _is_duration(busy_timeout) or options:
+        return None
+    return SqliteStore(
+        path,
+        synchronous=synchronous,
+        busy_timeout_seconds=float(busy_timeout),
+        mode=mode,
+        clock=clock,
+    )
 
 
 def read_only(url: str) -> str:
@@ -122,7 +130,13 @@ def _told_by(clock: Clock) -> Clock:
                 f"the clock of the store returned {time!r:.80}; it must return a datetime with a "
                 "time zone, as datetime.now(UTC) does"
             )
-        return time
+        try:
+            return plain_time(time)
+        except OverflowError as error:
+            raise StoreError(
+                f"the clock of the store returned {time}, which is before year 1 or after 9999 in "
+                "UTC"
+            ) from error
 
     return now
 
