@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,24 @@ class TestSqliteFileNormal(StoreConformance):
     @pytest.fixture
     def open(self, tmp_path: Path) -> Opener:
         return opener(f"sqlite:///{tmp_path / 'store.db'}?synchronous=NORMAL")
+
+
+def test_what_needs_no_pytest_is_there_without_it() -> None:
+    """A clock for tests of any kind; the suite says what it needs."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYTEST], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "2026-01-02 03:04:15+00:00\n"
+    assert done.stderr.endswith("run by pytest: install holdfast[testing]\n")
+
+
+WITHOUT_PYTEST = """
+import sys
+sys.modules["pytest"] = None
+from holdfast.testing import ManualClock
+print(ManualClock().advance(10))
+from holdfast.testing import StoreConformance
+"""
 
 
 def test_no_part_of_the_suite_hides_another() -> None:

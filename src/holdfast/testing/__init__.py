@@ -40,7 +40,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what needs pytest when it is asked for."""
     if name == "StoreConformance":
-        from holdfast.testing.conformance import StoreConformance
-
+        try:
+            from holdfast.testing.conformance import StoreConformance
+        except ModuleNotFoundError as error:
+            error.add_note("the conformance suite is run by pytest: install holdfast[testing]")
+            raise
         return StoreConformance
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
