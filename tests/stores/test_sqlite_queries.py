@@ -177,6 +177,8 @@ def test_a_file_is_as_durable_as_asked(
             level = connection.execute("PRAGMA synchronous").fetchone()[0]
             assert level == {"NORMAL": 1, "FULL": 2, "EXTRA": 3}[synchronous]
             assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+            for barrier in ("fullfsync", "checkpoint_fullfsync"):
+                assert connection.execute(f"PRAGMA {barrier}").fetchone()[0] == 1
 
 
 def test_a_file_is_durable_unless_asked_otherwise(

@@ -300,6 +300,15 @@ class WriteRefusedError(StoreError):
     """A write was refused for what it is: others of its commit can be written without it."""
 
 
+def expect_batch(entities: Sequence[object], more: Sequence[object] = ()) -> None:
+    """Raise StoreError for more than MAX_BATCH entities."""
+    if len(entities) + len(more) > MAX_BATCH:
+        raise StoreError(
+            f"{len(entities) + len(more):,} entities at once, where {MAX_BATCH:,} are the most; "
+            "nothing was written"
+        )
+
+
 def seal(write: Write, recorded_at: str) -> Write:
     """Return the write with its recording time and the chain of its digests filled in."""
     digest = write.previous_digest

@@ -23,6 +23,7 @@ from holdfast.stores.contract import (
     Store,
     Write,
     all_or_none,
+    expect_batch,
     judge,
 )
 from holdfast.stores.fork import follow_forks
@@ -48,6 +49,7 @@ class MemoryStore(Store):
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
+        expect_batch(keys)
         return self._alone(self._load, keys)
 
     def commit(
@@ -60,6 +62,7 @@ class MemoryStore(Store):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`."""
+        expect_batch(writes, checks)
         return self._alone(self._commit, writes, checks, checkpoint, atomic)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from holdfast.errors import StoreError
 from holdfast.stores.contract import Clock, CommitUncertainError
 from holdfast.stores.sqlite import schema
-from holdfast.stores.sqlite.errors import code_of, store_error
+from holdfast.stores.sqlite.errors import ERRORS, code_of, store_error
 from holdfast.stores.sqlite.file import SqliteFile, Stamp, stamp_of_still
 from holdfast.stores.turns import FOR_EVER, TAKEN, Taken, Turns
 
@@ -58,7 +58,7 @@ class Connections:
         connection = self._writer or self.open_writer()
         try:
             return _read_on(connection, read, given)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise store_error("read", self._url, error) from error
 
     def _read_beside(self, read: Callable[..., T], given: tuple[Any, ...]) -> T:
@@ -69,7 +69,7 @@ class Connections:
             self._begin_reading(this)
             connection = self._idle_reader() or self._file.connect()
             return _read_on(connection, read, given)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise store_error("read", self._url, error) from error
         finally:
             try:
@@ -89,7 +89,7 @@ class Connections:
             connection = self.open_writer()
             try:
                 result = _read_on(connection, read, given)
-            except sqlite3.Error as error:
+            except ERRORS as error:
                 if self._is_undisturbed():
                     raise store_error("read", self._url, error) from error
             else:
@@ -152,7 +152,7 @@ class Connections:
                 except sqlite3.Error as error:
                     raise self._commit_error(connection, error) from error
             return result
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise store_error("write", self._url, error) from error
         finally:
             if connection is self._writer and connection.in_transaction:

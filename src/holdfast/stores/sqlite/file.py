@@ -94,6 +94,10 @@ class SqliteFile(Struct, frozen=True):
     def _set_up(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+            # Without these two, macOS hands over to a disk that may still lose it; others ignore
+            # them.
+            connection.execute("PRAGMA fullfsync = ON")
+            connection.execute("PRAGMA checkpoint_fullfsync = ON")
             connection.execute("PRAGMA secure_delete = ON")  # a purge leaves nothing in free pages
         except sqlite3.Error as error:
             connection.close()

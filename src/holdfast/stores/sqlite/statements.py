@@ -44,7 +44,7 @@ def load(connection: sqlite3.Connection, keys: Sequence[Key], clock: Clock) -> l
     if len(keys) == 1 and not keys[0].keys:
         row = connection.execute(_LOAD, (keys[0].machine, keys[0].id)).fetchone()
         return [_loaded(row, now, {})]
-    wanted = json.dumps([(key.machine, key.id) for key in keys])
+    wanted = json.dumps([(key.machine, key.id) for key in keys], ensure_ascii=False)
     begin_moment(connection)
     rows = connection.execute(QUERIES["load_many"].positional, (wanted,)).fetchall()
     found = {(row[0], row[1]): row for row in rows}

@@ -21,6 +21,7 @@ from holdfast.stores.contract import (
     Outcome,
     Store,
     Write,
+    expect_batch,
 )
 from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
@@ -77,6 +78,7 @@ class SqliteStore(Store):
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
+        expect_batch(keys)
         return self.connections.read(load, keys, self._clock)
 
     def commit(
@@ -89,6 +91,7 @@ class SqliteStore(Store):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`."""
+        expect_batch(writes, checks)
         if not (atomic or checks or checkpoint is not None):
             if timeout_seconds is None:
                 return self._group.commit(writes)

@@ -63,6 +63,18 @@ class Batches(Suite):
         loaded = store.load([Key("sample", id) for id in reversed(ids)])
         assert [answer.entity and answer.entity.id for answer in loaded] == ids[::-1]
 
+    def test_a_larger_batch_is_refused(self, store: Store) -> None:
+        """To be loaded, or to be written, checks included; nothing of it is done."""
+        ids = [f"e-{i}" for i in range(MAX_BATCH + 1)]
+        with pytest.raises(StoreError):
+            store.load([Key("sample", id) for id in ids])
+        with pytest.raises(StoreError):
+            store.commit([write(id, "Open") for id in ids])
+        checks = [Check("sample", ids[-1], 0)]
+        with pytest.raises(StoreError):
+            store.commit([write(id, "Open") for id in ids[:-1]], checks=checks)
+        assert store.count("sample") == {}
+
 
 class Checks(Suite):
     """A commit can demand that entities it does not write are still as they were read."""

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from holdfast.errors import StoreError
-from holdfast.stores.contract import Key, Outcome, Store
+from holdfast.stores.contract import Key, Outcome, Store, WriteRefusedError
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.conformance.base import (
     Suite,
@@ -105,6 +105,32 @@ class Commits(Suite):
             stored(store, write(id, "Open", machine=machine))
         assert store.count("a") == {"Open": 2}
         assert find_row(store, "c", "a") is None
+
+    @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["NUL", "lone surrogate"])
+    @pytest.mark.parametrize("column", ["id", "key", "state", "metadata"])
+    def test_text_that_no_store_takes_is_refused(
+        self, store: Store, text: str, column: str
+    ) -> None:
+        """The digest could not tell where a column ends, or what it is made from."""
+        made = write(
+            text if column == "id" else "e", "Open", keys=[text if column == "key" else "k"]
+        )
+        if column in ("state", "metadata"):
+            made = replace(made, log=(replace(made.log[0], **{column: text}),))
+        for atomic in (True, False):
+            with pytest.raises(WriteRefusedError):
+                store.commit([made], atomic=atomic)
+        assert store.read_log(limit=1) == []
+        assert store.count("sample") == {}
+
+    def test_text_that_no_store_takes_cannot_be_asked_for(self, store: Store) -> None:
+        """It is not found, or refused; nothing breaks."""
+        for ids in (["a\ud800b"], ["a\ud800b", "e"]):
+            try:
+                loaded = store.load([Key("sample", id) for id in ids])
+            except StoreError:
+                continue
+            assert [answer.entity for answer in loaded] == [None] * len(ids)
 
     def test_nothing_to_write_is_nothing_written(self, store: Store) -> None:
         """An empty commit answers with nothing."""
