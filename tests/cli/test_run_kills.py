@@ -172,8 +172,8 @@ def test_a_run_killed_again_and_again_ends_as_if_it_never_was(
     """At any moment, from the interpreter's start on."""
     calm = tmp_path_factory.mktemp("calm")
     (calm / "shop.py").write_text(SHOP)
-    write_stream(calm / "in.ndjson", stream(400))
-    write_stream(shop / "in.ndjson", stream(400))
+    write_stream(calm / "in.ndjson", stream(2_000))
+    write_stream(shop / "in.ndjson", stream(2_000))
     assert run_in(calm) == 1
     moments = random.Random(17)
     ended = [kill_after(shop, 0, moments.uniform(0, 0.3)) for _ in range(3)]
