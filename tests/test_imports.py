@@ -18,7 +18,10 @@ LAYERS = [
     {"holdfast.machine"},
     {
         "holdfast.stores.contract",
+        "holdfast.stores.digests",
         "holdfast.stores.fork",
+        "holdfast.stores.outcomes",
+        "holdfast.stores.rows",
         "holdfast.service.attempts",
         "holdfast.service.batch",
         "holdfast.service.call",

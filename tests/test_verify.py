@@ -456,6 +456,28 @@ def test_a_chain_rewritten_as_a_whole_is_found_by_an_anchor_only(
     assert problem.startswith("the log up to position 14 is not what the anchor saw at ")
 
 
+def test_a_log_that_was_moved_to_the_front_is_no_log_that_was_cut_off(
+    store: Store, tamper: Callable[..., Any]
+) -> None:
+    """It is as long as the anchor saw it, and not the same."""
+    anchor = verify(store).anchor
+    tamper("UPDATE transition SET seq = -1 WHERE seq = 14")
+    told = [problem for _, _, problem in problems(verify(store, anchor=anchor))]
+    assert any(p.startswith("the log up to position 14 is not what the anchor saw") for p in told)
+    assert not any("cut off" in problem for problem in told)
+
+
+@pytest.mark.parametrize("column", ["state_schema_version", "state", "metadata", "key", "to_type"])
+def test_an_empty_value_where_there_was_none_is_found(
+    store: Store, tamper: Callable[..., Any], column: str
+) -> None:
+    """To the digest both are the same."""
+    empty = 0 if column == "state_schema_version" else ""
+    tamper(f"UPDATE transition SET {column} = ? WHERE id = 'gone' AND version = 2", empty)
+    problem = "has an empty value where there should be none"
+    assert ("gone", 2, problem) in problems(verify(store))
+
+
 def test_a_history_that_contradicts_itself_is_found_though_its_digests_fit(
     store: Store, tamper: Callable[..., Any]
 ) -> None:

@@ -33,7 +33,7 @@ from holdfast import (
     VersionConflictError,
 )
 from holdfast.service.lockstep import Lockstep
-from holdfast.stores.contract import Key, Write
+from holdfast.stores.contract import Key, Write, WriteRefusedError
 from holdfast.testing.sample import Add, Close, Closed, Create, Open
 
 
@@ -148,25 +148,26 @@ def test_a_lone_call_waits_for_nobody(
 
 
 def test_a_broken_write_fails_alone(run: Run, store: WatchedStore, service: AsyncSample) -> None:
-    """Given a store that cannot write one entity, those written with it are written."""
+    """Given a store that refuses some entities, those written with them are written."""
 
     def refuse(writes: Sequence[Write]) -> None:
-        if any(write.entity.id == "bad" for write in writes):
-            raise StoreError("the bad one")
+        if any(write.entity.id.startswith("bad") for write in writes):
+            raise WriteRefusedError("a bad one")
 
     async def scene() -> list[object]:
         store.hold()
         first = asyncio.create_task(service.handle("first", Add()))
         await until(lambda: store.commits)
         store.before_commit = refuse
-        ids = ["a", "bad", "b", "c"]
+        ids = ["a", "bad", "worse", "bad-2", "b", "bad-3", "c"]
         others = asyncio.gather(*(outcome(service.handle(id, Add())) for id in ids))
         await asyncio.sleep(0.01)
         store.release()
         await first
         return [type(answer) for answer in await others]
 
-    assert run(scene()) == [Record, StoreError, Record, Record]
+    refused = WriteRefusedError
+    assert run(scene()) == [Record, refused, Record, refused, Record, refused, Record]
 
 
 def test_a_store_that_is_down_is_everybodys_error(

@@ -34,7 +34,7 @@ from holdfast import (
 from holdfast.service.lockstep import together
 from holdfast.service.requests import Ask, Clock, Plan, Read, Sleep
 from holdfast.service.runner import run
-from holdfast.stores.contract import CommitUncertainError, Store
+from holdfast.stores.contract import CommitUncertainError, Store, WriteRefusedError
 from holdfast.testing.clock import ManualClock
 
 
@@ -140,7 +140,7 @@ def test_a_write_that_the_store_refuses_fails_alone(
 
     def refuse_big(writes: int) -> None:
         if any(len(row.state or "") > 100 for row in pending):
-            raise StoreError("too big")
+            raise WriteRefusedError("too big")
 
     pending: list[Any] = []
     commit = counting.store.commit
@@ -151,13 +151,15 @@ def test_a_write_that_the_store_refuses_fails_alone(
         return commit(writes, **options)
 
     counting.store.commit = watched  # type: ignore[method-assign]
-    at_once(world, [handle_plan(counted, f"o-{n}", Place(total=1)) for n in range(3)])
-    texts = ["a", "x" * 200, "b"]
+    texts = ["a", "x" * 200, "x" * 300, "x" * 400, "b"]
+    ids = [f"o-{n}" for n in range(len(texts))]
+    at_once(world, [handle_plan(counted, id, Place(total=1)) for id in ids])
     answers = at_once(
-        world, [handle_plan(counted, f"o-{n}", Note(text=t)) for n, t in enumerate(texts)]
+        world,
+        [handle_plan(counted, id, Note(text=text)) for id, text in zip(ids, texts, strict=True)],
     )
 
-    assert isinstance(answers[1], StoreError)
+    assert [type(answer) for answer in answers[1:4]] == [WriteRefusedError] * 3
     assert [a.version for a in answers if isinstance(a, Record)] == [2, 2]
     assert counted.get("o-1").version == 1
 
@@ -165,7 +167,7 @@ def test_a_write_that_the_store_refuses_fails_alone(
 def test_a_store_that_is_gone_is_not_asked_for_each_plan(
     counted: Orders, counting: CountingStore, world: FakeWorld
 ) -> None:
-    """After the second failure the rest is spared."""
+    """What the first attempt of all together meets, the rest would meet again."""
 
     def fail() -> None:
         raise StoreError("gone")
@@ -174,7 +176,31 @@ def test_a_store_that_is_gone_is_not_asked_for_each_plan(
     answers = at_once(world, [handle_plan(counted, f"o-{n}", Place(total=1)) for n in range(50)])
 
     assert all(isinstance(answer, StoreError) for answer in answers)
-    assert counting.commits == [50, 1, 1]
+    assert counting.commits == [50]
+
+
+def test_a_store_that_goes_while_plans_are_tried_alone_is_not_asked_for_the_rest(
+    counted: Orders, counting: CountingStore, world: FakeWorld
+) -> None:
+    """Those that were left out are told so, and not that their own write was refused."""
+
+    def fail(error: StoreError) -> None:
+        raise error
+
+    errors = [WriteRefusedError("one of them"), None, WriteRefusedError("this"), StoreError("gone")]
+    counting.before_commit += [
+        (lambda error=error: fail(error)) if error else (lambda: None)  # type: ignore[misc]
+        for error in errors
+    ]
+    answers = at_once(world, [handle_plan(counted, f"o-{n}", Place(total=1)) for n in range(6)])
+
+    assert counting.commits == [6, 1, 1, 1]
+    assert isinstance(answers[0], Record)
+    assert [str(answer) for answer in answers[1:3]] == ["this", "gone"]
+    assert [type(answer) for answer in answers[3:]] == [StoreError] * 3
+    assert {str(answer) for answer in answers[3:]} == {
+        "nothing was written: the store failed at the write before this: gone"
+    }
 
 
 def sleeper(log: list[tuple[str, float]], name: str, *waits: float) -> Plan[str]:

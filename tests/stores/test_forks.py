@@ -6,7 +6,9 @@ locks.
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 import threading
 import time
 import traceback
@@ -19,6 +21,7 @@ from tests.stores.scenes import play
 
 from holdfast import Service, StoreError, open_store
 from holdfast.stores.contract import Key, Store
+from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.consistency import faults
 from holdfast.testing.sample import Add, sample, undisturbed
 
@@ -178,6 +181,78 @@ def scene_a_thread_holds_the_store_for_too_long(path: str) -> None:
         thread.start()
         entered.wait()
         wait(fork(lambda: refuses(store, "by another thread during a fork")))
+        leave.set()
+        thread.join()
+        assert count(store, "parent") == 2
+
+
+def scene_a_thread_reads_on_for_too_long(path: str) -> None:
+    with open_store(f"sqlite:///{path}?busy_timeout_seconds=0.1") as store:
+        assert isinstance(store, SqliteStore)
+        count(store, "parent")
+        leave = [threading.Event(), threading.Event()]
+        entered = threading.Semaphore(0)
+
+        def read(connection: object, leave: threading.Event) -> None:
+            entered.release()
+            leave.wait()
+
+        threads = [
+            threading.Thread(target=store.connections.read, args=(read, each)) for each in leave
+        ]
+        for thread in threads:  # the second finds the writer taken, and reads beside it
+            thread.start()
+            entered.acquire()
+        leave[0].set()
+        threads[0].join()
+        wait(fork(lambda: refuses(store, "by another thread during a fork")))
+        leave[1].set()
+        threads[1].join()
+        assert count(store, "parent") == 2
+
+
+def scene_what_a_child_inherits_is_never_closed(path: str) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def read(connection: object) -> None:
+        entered.set()
+        leave.wait()
+
+    with open_store(f"sqlite:///{path}?busy_timeout_seconds=0.1") as store:
+        assert isinstance(store, SqliteStore)
+        count(store, "parent")
+        thread = threading.Thread(target=store.connections.read, args=(read,))
+        thread.start()
+        entered.wait()
+
+        def child() -> None:
+            refuses(store, "by another thread during a fork")
+            gc.collect()
+            connections = [o for o in gc.get_objects() if isinstance(o, sqlite3.Connection)]
+            assert len(connections) == 1
+            connections[0].execute("SELECT 1")
+
+        wait(fork(child))
+        leave.set()
+        thread.join()
+        assert count(store, "parent") == 2
+
+
+def scene_a_store_in_memory_is_in_use(path: str) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def clock() -> datetime:
+        if threading.current_thread() is not threading.main_thread():
+            entered.set()
+            leave.wait()
+        return datetime.now(UTC)
+
+    with open_store("memory://", clock=clock) as store:
+        count(store, "parent")
+        thread = threading.Thread(target=store.load, args=([Key("sample", "parent")],))
+        thread.start()
+        entered.wait()
+        wait(fork(lambda: refuses(store, "stayed with the parent process")))
         leave.set()
         thread.join()
         assert count(store, "parent") == 2

@@ -35,6 +35,7 @@ USES: dict[str, Callable[[SampleService], object]] = {
     "reads": lambda service: service.get("e"),
     "reads of several statements": lambda service: service.at("e", version=1),
     "reads with a key": lambda service: service.handle("e", Add(), key="k"),
+    "writes": lambda service: service.handle("e", Add()),
     "writes with a timeout": lambda service: service.handle("e", Add(), timeout=5),
     "writes as a whole": lambda service: service.handle_many(
         [("e", Add()), ("f", Add())], atomic=True
@@ -128,7 +129,8 @@ REFUSAL = (
 CALLS: dict[str, Callable[[SampleService], object]] = {
     "get": lambda service: service.get("e"),
     "at": lambda service: service.at("e", version=1),
-    "handle": lambda service: service.handle("from the handler", Add(), timeout=5),
+    "handle": lambda service: service.handle("from the handler", Add()),
+    "handle in time": lambda service: service.handle("from the handler", Add(), timeout=5),
 }
 
 
@@ -155,7 +157,7 @@ def scene_a_signal_handler_calls(url: str, call: str) -> None:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, LONGEST_SECONDS))
-            service.handle("e", Add(), timeout=5)
+            service.handle("e", Add(), timeout=5 if made % 2 else None)
             made += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert service.get("e").version == made

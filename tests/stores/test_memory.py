@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from msgspec.structs import replace
 
 from holdfast import StoreError, open_store
 from holdfast.stores.contract import Key, Store
-from holdfast.testing.conformance.base import stored, versions
+from holdfast.testing.conformance.base import service_on, stored, versions
 from holdfast.testing.consistency import faults
+from holdfast.testing.sample import Add
 from holdfast.testing.writes import write
 
 
@@ -29,6 +32,21 @@ def test_of_two_writes_of_one_entity_one_is_too_late(store: Store, *, atomic: bo
     outcomes = store.commit([write("e", "Open"), write("e", "Open", "Closed")], atomic=atomic)
     assert [outcome.applied for outcome in outcomes] == [not atomic, False]
     assert versions(store, "e") == [] if atomic else [1]
+
+
+def test_threads_that_take_turns_at_any_moment_lose_nothing() -> None:
+    """Given a Python that lets another thread go on after each instruction or two."""
+    interval = sys.getswitchinterval()
+    with open_store("memory://") as store:
+        service = service_on(store, attempts=100_000)
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda _: [service.handle("e", Add()) for _ in range(100)], range(4)))
+        finally:
+            sys.setswitchinterval(interval)
+        assert service.get("e").version == 400
+        assert faults(store) == []
 
 
 def test_a_version_is_not_logged_twice() -> None:

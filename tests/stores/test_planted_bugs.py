@@ -74,7 +74,7 @@ BUGS = {
         "len(decision.writes) > 1",
     ),
     "a checkpoint moves from anywhere": Bug(
-        "stores/contract.py", "due = position == (checkpoint.after or 0)", "due = position >= 0"
+        "stores/outcomes.py", "due = position == (checkpoint.after or 0)", "due = position >= 0"
     ),
     "a key is looked up for any entity": Bug(
         f"{SQL}/queries.sql", "AND id = :id AND key = :key;", "AND :id = :id AND key = :key;"
@@ -84,9 +84,9 @@ BUGS = {
         'connection.execute("ROLLBACK")\n            return settled',
         'connection.execute("COMMIT")\n            return settled',
     ),
-    "the digest leaves out a column": Bug("stores/contract.py", 'row.metadata or "",', '"",'),
+    "the digest leaves out a column": Bug("stores/digests.py", 'row.metadata or "",', '"",'),
     "the digest leaves out what was before": Bug(
-        "stores/contract.py",
+        "stores/digests.py",
         "        previous,\n        row.machine,",
         '        "",\n        row.machine,',
     ),

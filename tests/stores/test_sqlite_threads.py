@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,14 @@ from tests.stores.scenes import play
 
 from holdfast import Retry, Service, StoreError, open_store
 from holdfast.stores import utc_now
-from holdfast.stores.contract import CommitUncertainError, EntityRow, LogRow, Outcome, Write
+from holdfast.stores.contract import (
+    CommitUncertainError,
+    EntityRow,
+    LogRow,
+    Outcome,
+    Write,
+    WriteRefusedError,
+)
 from holdfast.stores.group import GroupCommit
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.consistency import faults
@@ -164,37 +173,95 @@ def in_one_group(commit: GroupCommit, wanted: Sequence[Sequence[Write]]) -> list
     return answers
 
 
-@pytest.mark.parametrize(
-    ("broken", "written"), [([], 9), ([4], 8), ([4, 7], 6)], ids=["none", "one", "two"]
-)
-def test_a_broken_write_fails_alone(path: Path, broken: list[int], written: int) -> None:
-    """The threads of its group are told that theirs were written; after a second one fails, none
-    of those behind it is tried: the store itself may be at fault.
-    """
+@pytest.mark.parametrize("broken", [[], [4], [4, 7], [1, 2, 3]], ids=["0", "1", "2", "3"])
+def test_a_broken_write_fails_alone(path: Path, broken: list[int]) -> None:
+    """However many of them a group holds, the threads of the others learn that theirs is there."""
     with SqliteStore(str(path), clock=utc_now) as store:
         store.migrate()
         sizes: list[int] = []
 
-        def write(group: Sequence[Write]) -> list[Outcome]:
+        def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
             sizes.append(len(group))
             if len(sizes) == 1:
                 time.sleep(0.3)
-            return store._write_together(group)  # pyright: ignore[reportPrivateUsage]
+            return store._write_together(group, waited_seconds)  # pyright: ignore[reportPrivateUsage]
 
         answers = in_one_group(GroupCommit("the store", write, bool), submissions(9, broken=broken))
 
-        assert sizes[:2] == [1, 8]
-        refused = [place for place, answer in enumerate(answers) if isinstance(answer, StoreError)]
-        assert len(refused) == 9 - written
-        assert set(broken) <= set(refused)
-        assert store.count("sample") == {"Open": written}
+        assert sizes == [1, 8, *[1] * 8 * bool(broken)]
+        refused = [n for n, answer in enumerate(answers) if isinstance(answer, WriteRefusedError)]
+        assert refused == broken
+        assert store.count("sample") == {"Open": 9 - len(broken)}
+
+
+def test_a_store_that_fails_is_everybodys_error() -> None:
+    """It is not asked again for each, and each has an error of its own to add notes to."""
+    calls: list[int] = []
+
+    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+        calls.append(len(group))
+        time.sleep(0.1)
+        if len(calls) == 2:
+            raise StoreError("database is locked")
+        return [Outcome(True, 1) for _ in group]
+
+    answers = in_one_group(GroupCommit("the store", write, bool), submissions(9))
+
+    assert calls == [1, 8]
+    errors = [answer for answer in answers if isinstance(answer, StoreError)]
+    assert len({id(error) for error in errors}) == 8
+    for n, error in enumerate(errors):
+        error.add_note(f"note {n}")
+    assert [error.__notes__ for error in errors] == [[f"note {n}"] for n in range(8)]
+
+
+def test_a_store_that_fails_among_single_writes_is_not_asked_for_the_rest() -> None:
+    """They are told that theirs was not tried, not what was wrong with another's."""
+    calls: list[int] = []
+
+    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+        calls.append(len(group))
+        time.sleep(0.1)
+        if len(calls) == 2:
+            raise WriteRefusedError("one of them")
+        if len(calls) == 4:
+            raise StoreError("the disk went away")
+        return [Outcome(True, 1) for _ in group]
+
+    answers = in_one_group(GroupCommit("the store", write, bool), submissions(5))
+
+    assert calls == [1, 4, 1, 1]
+    assert [type(answer) for answer in answers] == [list, list, *[StoreError] * 3]
+    assert [str(answer).startswith("nothing was written: the store") for answer in answers] == [
+        *[False] * 3,
+        *[True] * 2,
+    ]
+
+
+def test_a_locked_file_is_waited_for_once(path: Path) -> None:
+    """Given threads that write together, none waits longer than a thread alone does."""
+    with (
+        open_store(f"sqlite:///{path}?busy_timeout_seconds=1") as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        store.migrate()
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+
+        def work(n: int) -> float:
+            with pytest.raises(StoreError, match="locked"):
+                store.commit(submissions(n + 1)[n])
+            return time.monotonic() - began
+
+        with ThreadPoolExecutor(8) as pool:
+            assert max(pool.map(work, range(8))) < 1.7
 
 
 def test_a_commit_of_unknown_outcome_is_everybodys(path: Path) -> None:
     """Each thread is told that it cannot be told, and none of them writes again by itself."""
     calls: list[int] = []
 
-    def write(group: Sequence[Write]) -> list[Outcome]:
+    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.2)
         if len(calls) == 2:
@@ -212,7 +279,7 @@ def test_another_error_is_everybodys_too() -> None:
     """A defect in the store reaches every thread of the group, and the next group is written."""
     calls: list[int] = []
 
-    def write(group: Sequence[Write]) -> list[Outcome]:
+    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.1)
         if len(calls) == 2:

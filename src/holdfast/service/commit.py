@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -11,7 +12,10 @@ from holdfast.errors import OutcomeUnknownError, StoreError, VersionConflictErro
 from holdfast.service.attempts import Attempts
 from holdfast.service.requests import Clock, Commit, Plan, Random, Sleep
 from holdfast.service.retry import Retry
-from holdfast.stores.contract import Check, CommitUncertainError, Outcome, Write
+from holdfast.stores.contract import Check, CommitUncertainError, Outcome, Write, WriteRefusedError
+from holdfast.stores.outcomes import left_out
+
+A = TypeVar("A")
 
 _APPLIED = attrgetter("applied")
 
@@ -51,6 +55,25 @@ def _commit_again(
         f"whether the transition of {names} was stored is not known: {uncertain}; once the "
         "store is back, send the command again with the same key, or look at the history"
     ) from uncertain
+
+
+def each_alone(
+    asks: Sequence[A], perform: Callable[[A], Plan[Any]]
+) -> Plan[list[Any | StoreError]]:
+    """Ask for each by itself, after all together were refused; answer with what came of each.
+
+    What is refused is its own error. Where the store fails, the rest are not asked any more.
+    """
+    answers: list[Any | StoreError] = []
+    for ask in asks:
+        try:
+            answers.append((yield from perform(ask)))
+        except WriteRefusedError as error:
+            answers.append(error)
+        except StoreError as error:
+            answers.append(error)
+            return answers + [left_out(error) for _ in asks[len(answers) :]]
+    return answers
 
 
 def first_conflict(commit: Commit, outcomes: Sequence[Outcome]) -> VersionConflictError | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from holdfast.service.call import Call
 from holdfast.service.requests import Plan
 from holdfast.stores.fork import Renewed, follow_forks
+from holdfast.stores.outcomes import copied
 
 if TYPE_CHECKING:
     import asyncio
@@ -139,17 +139,7 @@ def distinct(answers: Iterable[Any]) -> Iterator[Any]:
     seen: set[int] = set()
     for answer in answers:
         if id(answer) in seen and isinstance(answer, BaseException):
-            yield _copied(answer)
+            yield copied(answer)
         else:
             seen.add(id(answer))
             yield answer
-
-
-def _copied(error: BaseException) -> BaseException:
-    try:
-        own = copy(error)
-        own.__cause__ = error.__cause__
-        own.__traceback__ = error.__traceback__
-    except Exception:  # noqa: BLE001 (an error that cannot be copied is shared)
-        return error
-    return own

@@ -7,8 +7,9 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from holdfast.errors import StoreError
+from holdfast.service.commit import each_alone
 from holdfast.service.requests import Ask, Clock, Commit, Decide, Gather, Load, Plan, Sleep
-from holdfast.stores.contract import MAX_BATCH, CommitUncertainError
+from holdfast.stores.contract import MAX_BATCH, WriteRefusedError
 
 T = TypeVar("T")
 
@@ -194,7 +195,7 @@ def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[N
     try:
         answer = yield asked
     except lanes[0].catches as error:
-        if len(lanes) > 1 and _may_be_one_lanes_fault(error):
+        if len(lanes) > 1 and isinstance(error, WriteRefusedError):
             yield from _one_by_one(lanes)
         else:
             for lane in lanes:
@@ -209,26 +210,15 @@ def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[N
             start += size
 
 
-def _may_be_one_lanes_fault(error: BaseException) -> bool:
-    return isinstance(error, StoreError) and not isinstance(error, CommitUncertainError)
-
-
 def _one_by_one(lanes: list[Lane]) -> Plan[None]:
-    """Ask for each lane alone, so that one bad request fails alone.
-
-    The second that fails shows that the store itself does, and the rest are not asked any more.
-    """
-    failed = 0
-    for lane in lanes:
-        assert lane.ask is not None
-        try:
-            answer = yield lane.ask
-        except StoreError as error:
-            failed += 1
-            lane.throw(error)
-            if failed == 2:
-                for other in lanes[lanes.index(lane) + 1 :]:
-                    other.throw(error)
-                return
+    """Ask for each lane alone, so that what was refused fails alone."""
+    asks = [lane.ask for lane in lanes if lane.ask is not None]
+    for lane, answer in zip(lanes, (yield from each_alone(asks, _asked)), strict=True):
+        if isinstance(answer, StoreError):
+            lane.throw(answer)
         else:
             lane.send(answer)
+
+
+def _asked(ask: Ask) -> Plan[Any]:
+    return (yield ask)

@@ -14,14 +14,13 @@ from msgspec import Struct
 
 from holdfast.errors import (
     CheckpointConflictError,
-    OutcomeUnknownError,
     RejectedError,
     StoreError,
     VersionConflictError,
 )
 from holdfast.service.attempts import Attempts
 from holdfast.service.call import Call, renewed
-from holdfast.service.commit import commit, conflict_of, first_conflict
+from holdfast.service.commit import commit, conflict_of, each_alone, first_conflict
 from holdfast.service.decide import (
     Answer,
     Binding,
@@ -35,7 +34,7 @@ from holdfast.service.lockstep import together
 from holdfast.service.origin import is_of_handler
 from holdfast.service.records import AnyMachine
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
-from holdfast.stores.contract import Checkpoint, Outcome, Write
+from holdfast.stores.contract import Checkpoint, Outcome, Write, WriteRefusedError
 
 
 class Begun(Struct, frozen=True):
@@ -195,11 +194,9 @@ def _commit_each(
         return {}
     try:
         outcomes = yield from commit(binding.retry, Commit(writes), attempts)
-    except OutcomeUnknownError as error:
-        return dict.fromkeys(places, error)
     except StoreError as error:
-        if len(writes) == 1:
-            return {places[0]: error}
+        if len(writes) == 1 or not isinstance(error, WriteRefusedError):
+            return dict.fromkeys(places, error)
         return (yield from _commit_one_by_one(binding, places, writes, attempts))
     return _late_ones(places, writes, outcomes)
 
@@ -207,23 +204,15 @@ def _commit_each(
 def _commit_one_by_one(
     binding: Binding, places: Sequence[int], writes: Sequence[Write], attempts: Attempts
 ) -> Plan[dict[int, Exception]]:
-    """Commit each write alone, so that a bad one fails alone.
-
-    The second that fails shows that the store itself does, and the rest are not tried any more.
-    """
+    """Commit each write alone, so that what was refused fails alone."""
     failed: dict[int, Exception] = {}
-    errors: list[StoreError] = []
-    for place, write in zip(places, writes, strict=True):
-        if len(errors) == 2:
-            failed[place] = errors[1]
-            continue
-        try:
-            outcomes = yield from commit(binding.retry, Commit((write,)), attempts)
-        except StoreError as error:
-            errors.append(error)
-            failed[place] = error
+    asks = [Commit((write,)) for write in writes]
+    answers = yield from each_alone(asks, lambda asked: commit(binding.retry, asked, attempts))
+    for place, write, answer in zip(places, writes, answers, strict=True):
+        if isinstance(answer, StoreError):
+            failed[place] = answer
         else:
-            failed.update(_late_ones((place,), (write,), outcomes))
+            failed.update(_late_ones((place,), (write,), answer))
     return failed
 
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from threading import get_ident
+from time import monotonic
 
 from msgspec import Struct
 
 from holdfast.errors import StoreError
-from holdfast.stores.contract import MAX_BATCH, CommitUncertainError, Outcome, Write
+from holdfast.stores.contract import (
+    MAX_BATCH,
+    CommitUncertainError,
+    Outcome,
+    Write,
+    WriteRefusedError,
+)
+from holdfast.stores.outcomes import copied, left_out
 from holdfast.stores.turns import in_the_midst
 
-WriteTogether = Callable[[Sequence[Write]], list[Outcome]]
+WriteTogether = Callable[[Sequence[Write], float], list[Outcome]]
+"""Writes in one transaction what has waited for so many seconds."""
 
 
 class GroupCommit:
@@ -65,6 +74,7 @@ class GroupCommit:
     def _queue_up(self, own: _Submission) -> None:
         if self._is_busy():
             raise in_the_midst(self._name)
+        own.queued_at = monotonic()
         own.told = threading.Lock()
         own.told.acquire()
         self._waiting.append(own)
@@ -74,21 +84,20 @@ class GroupCommit:
         if own.behind:
             self._write_group([own, *own.behind])
         else:
-            own.outcomes = self._write(own.writes)
+            own.outcomes = self._write(own.writes, own.waited_seconds())
         self._pass_on(own)
 
     def _write_group(self, group: Sequence[_Submission]) -> None:
         try:
             self._write_all(group)
-        except CommitUncertainError as error:
-            _fail(group, error)
-        except StoreError:
+        except WriteRefusedError:
             self._write_each(group)
         except Exception as error:  # noqa: BLE001 (raised in every thread of the group)
             _fail(group, error)
 
     def _write_all(self, group: Sequence[_Submission]) -> None:
-        outcomes = self._write([write for submission in group for write in submission.writes])
+        writes = [write for submission in group for write in submission.writes]
+        outcomes = self._write(writes, group[0].waited_seconds())
         start = 0
         for submission in group:
             end = start + len(submission.writes)
@@ -96,20 +105,16 @@ class GroupCommit:
             start = end
 
     def _write_each(self, group: Sequence[_Submission]) -> None:
-        """Write for each thread alone, so that one bad write fails alone.
-
-        The second that fails shows that the store itself does, and the rest are not tried any more.
-        """
-        failed = 0
+        """Write for each thread alone; where the store fails, the rest are not tried any more."""
         for place, submission in enumerate(group):
             try:
                 self._write_all([submission])
-            except StoreError as error:
-                failed += 1
-                if failed == 2:
-                    _fail(group[place:], error)
-                    return
+            except WriteRefusedError as error:
                 submission.error = error
+            except StoreError as error:
+                submission.error = error
+                _fail(group[place + 1 :], left_out(error))
+                return
 
     def _pass_on(self, own: _Submission) -> None:
         """Let the first who waits write for those behind it, then tell those that are written."""
@@ -150,6 +155,11 @@ class _Submission(Struct, eq=False):
     """Those that it writes for beside itself, once it has the lead."""
     told: threading.Lock | None = None
     """Held until it is told, where it waits."""
+    queued_at: float | None = None
+
+    def waited_seconds(self) -> float:
+        """Return for how long it has waited for others of its process."""
+        return 0.0 if self.queued_at is None else monotonic() - self.queued_at
 
 
 def _next(waiting: Sequence[_Submission]) -> Sequence[_Submission]:
@@ -172,4 +182,4 @@ def _tell(submission: _Submission) -> None:
 
 def _fail(group: Sequence[_Submission], error: Exception) -> None:
     for submission in group:
-        submission.error = error
+        submission.error = copied(error)

@@ -68,6 +68,7 @@ class SqliteStore(Store):
             busy_timeout_seconds,
             mode,
         )
+        self._patience = busy_timeout_seconds
         self.connections = Connections(file, clock)
         self._group = self._new_group()
         self._rows = rows_of
@@ -99,9 +100,10 @@ class SqliteStore(Store):
         terms = Terms(atomic, checks, checkpoint)
         return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
 
-    def _write_together(self, writes: Sequence[Write]) -> list[Outcome]:
+    def _write_together(self, writes: Sequence[Write], waited_seconds: float) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
-        return self.connections.write(None, write_each, writes, self._clock)
+        left = self._patience - waited_seconds if waited_seconds else None
+        return self.connections.write(left, write_each, writes, self._clock)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
