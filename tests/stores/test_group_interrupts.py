@@ -79,7 +79,7 @@ class Scene:
         self.answers: dict[str, object] = {}
         self.threads: list[threading.Thread] = []
 
-    def write(self, writes: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def write(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
         if not self.writing.is_set():
             self.writing.set()
             assert self.go_on.wait(20)
@@ -204,7 +204,7 @@ def test_a_group_is_no_larger_than_a_commit_may_be(size: int) -> None:
     sizes: list[int] = []
     writing, go_on = threading.Event(), threading.Event()
 
-    def write(writes: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def write(writes: Sequence[Write], since: float | None) -> list[Outcome]:
         sizes.append(len(writes))
         writing.set()
         assert go_on.wait(20)

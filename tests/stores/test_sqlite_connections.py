@@ -230,7 +230,7 @@ def test_a_file_that_takes_no_write_ahead_log_is_refused(
 def test_an_sqlite_that_is_too_old_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it makes a file that it could not use."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
-    with open_store(f"sqlite:///{path}") as store:
-        with pytest.raises(StoreError, match=r"needs a library of 3\.38\.0 or later"):
-            store.load([Key("sample", "e")])
+    refused = pytest.raises(StoreError, match=r"needs a library of 3\.38\.0 or later")
+    with open_store(f"sqlite:///{path}") as store, refused:
+        store.load([Key("sample", "e")])
     assert not path.exists()

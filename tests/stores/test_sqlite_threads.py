@@ -180,11 +180,11 @@ def test_a_broken_write_fails_alone(path: Path, broken: list[int]) -> None:
         store.migrate()
         sizes: list[int] = []
 
-        def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+        def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
             sizes.append(len(group))
             if len(sizes) == 1:
                 time.sleep(0.3)
-            return store._write_together(group, waited_seconds)  # pyright: ignore[reportPrivateUsage]
+            return store._write_together(group, since)  # pyright: ignore[reportPrivateUsage]
 
         answers = in_one_group(GroupCommit("the store", write, bool), submissions(9, broken=broken))
 
@@ -198,7 +198,7 @@ def test_a_store_that_fails_is_everybodys_error() -> None:
     """It is not asked again for each, and each has an error of its own to add notes to."""
     calls: list[int] = []
 
-    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.1)
         if len(calls) == 2:
@@ -219,7 +219,7 @@ def test_a_store_that_fails_among_single_writes_is_not_asked_for_the_rest() -> N
     """They are told that theirs was not tried, not what was wrong with another's."""
     calls: list[int] = []
 
-    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.1)
         if len(calls) == 2:
@@ -261,7 +261,7 @@ def test_a_commit_of_unknown_outcome_is_everybodys(path: Path) -> None:
     """Each thread is told that it cannot be told, and none of them writes again by itself."""
     calls: list[int] = []
 
-    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.2)
         if len(calls) == 2:
@@ -279,7 +279,7 @@ def test_another_error_is_everybodys_too() -> None:
     """A defect in the store reaches every thread of the group, and the next group is written."""
     calls: list[int] = []
 
-    def write(group: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
         calls.append(len(group))
         time.sleep(0.1)
         if len(calls) == 2:

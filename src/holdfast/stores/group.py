@@ -24,8 +24,8 @@ from holdfast.stores.contract import (
 from holdfast.stores.outcomes import copied, left_out
 from holdfast.stores.turns import in_the_midst
 
-WriteTogether = Callable[[Sequence[Write], float], list[Outcome]]
-"""Writes in one transaction what has waited for so many seconds."""
+WriteTogether = Callable[[Sequence[Write], float | None], list[Outcome]]
+"""Writes in one transaction what has waited since then, in monotonic seconds; None: not at all."""
 
 
 class GroupCommit:
@@ -84,7 +84,7 @@ class GroupCommit:
         if own.behind:
             self._write_group([own, *own.behind])
         else:
-            own.outcomes = self._write(own.writes, own.waited_seconds())
+            own.outcomes = self._write(own.writes, own.queued_at)
         self._pass_on(own)
 
     def _write_group(self, group: Sequence[_Submission]) -> None:
@@ -97,7 +97,7 @@ class GroupCommit:
 
     def _write_all(self, group: Sequence[_Submission]) -> None:
         writes = [write for submission in group for write in submission.writes]
-        outcomes = self._write(writes, group[0].waited_seconds())
+        outcomes = self._write(writes, group[0].queued_at)
         start = 0
         for submission in group:
             end = start + len(submission.writes)
@@ -156,10 +156,7 @@ class _Submission(Struct, eq=False):
     told: threading.Lock | None = None
     """Held until it is told, where it waits."""
     queued_at: float | None = None
-
-    def waited_seconds(self) -> float:
-        """Return for how long it has waited for others of its process."""
-        return 0.0 if self.queued_at is None else monotonic() - self.queued_at
+    """Since when it waits for others of its process, in monotonic seconds."""
 
 
 def _next(waiting: Sequence[_Submission]) -> Sequence[_Submission]:

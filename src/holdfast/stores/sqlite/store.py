@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from copy import copy
+from time import monotonic
 from typing import Any
 
 from holdfast.stores import url_of
@@ -100,9 +101,9 @@ class SqliteStore(Store):
         terms = Terms(atomic, checks, checkpoint)
         return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
 
-    def _write_together(self, writes: Sequence[Write], waited_seconds: float) -> list[Outcome]:
+    def _write_together(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
-        left = self._patience - waited_seconds if waited_seconds else None
+        left = None if since is None else self._patience - (monotonic() - since)
         return self.connections.write(left, write_each, writes, self._clock)
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
