@@ -167,6 +167,12 @@ BUGS = {
         r"answer\[start : start \+ size\]",
         "answer[len(answer) - start - size : len(answer) - start]",
     ),
+    "answers of coalesced calls swapped": in_service(
+        r"self\._answers \+= zip\(tickets, result,", "self._answers += zip(tickets, result[::-1],"
+    ),
+    "a call begun that its caller gave up": in_service(
+        r"if queue\[0\]\.future\.done\(\):", "if queue[0] in dropped:"
+    ),
     "answers of a batch swapped": in_service(r"zip\(self\._places,", "zip(sorted(self._places),"),
     "the conflict of a batch lost": in_service(
         r"(for place, write, outcome in zip[^~]*)if not outcome\.applied",

@@ -35,6 +35,10 @@ class Action:
         """Take what the plan returned, or the error that it raised."""
         raise NotImplementedError
 
+    def drop(self, plan: Plan[Any]) -> None:
+        """Drop the plan: its process ended, or its caller gave up."""
+        plan.close()
+
     def again(self) -> Action | None:
         """Return what the client does where it was told nothing, or that nothing is known."""
         return None
@@ -138,6 +142,8 @@ class Batch(Action):
         self.atomic = atomic
         ids = [request.id for _, request in asked]
         self.repeats = len(set(ids)) < len(ids)
+        self.answer_errors = False
+        self.about_to_commit: list[Any] | None = None
 
     def __str__(self) -> str:
         kind = "an atomic batch" if self.atomic else "a batch"
@@ -157,12 +163,22 @@ class Batch(Action):
         self.journal.counts["batches with a repeated entity"] += self.repeats
         self.journal.counts["atomic batches"] += self.atomic
         return plans[self.asked[0][0]].handle_many(
-            requests, atomic=self.atomic, checkpoint=checkpoint, before_commit=None
+            requests,
+            atomic=self.atomic,
+            checkpoint=checkpoint,
+            answer_errors=self.answer_errors,
+            before_commit=self._note if self.atomic or checkpoint else None,
         )
+
+    def _note(self, answers: list[Any]) -> None:
+        """Keep what is about to be committed."""
+        self.about_to_commit = answers
 
     def answered(self, answer: Any) -> None:
         """Take the answers, or the error of all."""
         if isinstance(answer, list):
+            if self.about_to_commit not in (None, answer):
+                self.journal.surprise(self.operations[0], "committed what its hook was not shown")
             for operation, each in zip(self.operations, answer, strict=True):
                 self.journal.tell(operation, each, alone=not self.repeats)
         elif isinstance(answer, BatchError):
@@ -191,10 +207,13 @@ class Stream:
 class Consume(Batch):
     """The next commands of a stream, committed with the reader's position."""
 
-    def __init__(self, journal: Journal, client: str, stream: Stream, size: int) -> None:
+    def __init__(
+        self, journal: Journal, client: str, stream: Stream, size: int, *, answers_errors: bool
+    ) -> None:
         super().__init__(journal, client, (), atomic=False)
         self.stream = stream
         self.size = size
+        self.answer_errors = answers_errors
 
     def __str__(self) -> str:
         return f"the next {self.size} commands of the stream {self.stream.name}"

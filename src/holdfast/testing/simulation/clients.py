@@ -56,8 +56,8 @@ class Client:
 
     def drop(self) -> None:
         """Leave what is under way; nobody is told what became of it."""
-        if self.plan is not None:
-            self.plan.close()
+        if self.plan is not None and self.action is not None:
+            self.action.drop(self.plan)
             self.end(again=True)
 
     def end(self, *, again: bool) -> None:

@@ -27,6 +27,7 @@ EXPECTED_PER_THOUSAND = {
     "batches with a repeated entity": 500,
     "atomic batches": 250,
     "transactions": 200,
+    "crowds": 100,
     "checkpoints": 100,
     "reads": 600,
 }

@@ -22,6 +22,7 @@ from holdfast.testing.simulation.actions import (
     Purge,
     Stream,
 )
+from holdfast.testing.simulation.crowds import Caller, Crowd
 from holdfast.testing.simulation.journal import AnyMachine, Journal
 from holdfast.testing.simulation.looks import Look, LookAtAll, LookBack, Preview
 from holdfast.testing.simulation.transactions import Step, Transact
@@ -35,7 +36,8 @@ KEYS = ("k1", "k2", "k3")
 Draw = Callable[[Random, str, AnyMachine], Action]
 WEIGHTS = {
     "handle": 50,
-    "coalesce": 8,
+    "coalesce": 6,
+    "crowd": 6,
     "batch": 8,
     "atomic batch": 8,
     "transaction": 10,
@@ -74,6 +76,7 @@ class Traffic:
         self._draws: dict[str, Draw] = {
             "handle": self._handle,
             "coalesce": self._coalesce,
+            "crowd": self._crowd,
             "batch": self._batch,
             "atomic batch": self._atomic_batch,
             "transaction": self._transact,
@@ -111,6 +114,17 @@ class Traffic:
     def _coalesce(self, random: Random, client: str, machine: AnyMachine) -> Action:
         return Coalesced(self.journal, client, self._several(random, None))
 
+    def _crowd(self, random: Random, client: str, machine: AnyMachine) -> Action:
+        callers = [self._caller(random, machine) for _ in range(random.randint(2, 6))]
+        return Crowd(self.journal, client, callers)
+
+    def _caller(self, random: Random, machine: AnyMachine) -> Caller:
+        round = random.choice((0, 0, 0, 1, 2, 3))
+        gives_up = round + random.randint(0, 2) if random.random() < 0.1 else None
+        if random.random() < 0.2:
+            return Caller(round, (machine.name, random.choice(self.ids)), gives_up)
+        return Caller(round, self._asked(random, machine), gives_up)
+
     def _batch(self, random: Random, client: str, machine: AnyMachine) -> Action:
         return Batch(self.journal, client, self._several(random, machine), atomic=False)
 
@@ -122,7 +136,9 @@ class Traffic:
         return Transact(self.journal, client, steps, abandons=random.random() < 0.1)
 
     def _consume(self, random: Random, client: str, machine: AnyMachine) -> Action:
-        return Consume(self.journal, client, random.choice(self.streams), random.randint(1, 4))
+        stream, size = random.choice(self.streams), random.randint(1, 4)
+        answers_errors = random.random() < 0.3
+        return Consume(self.journal, client, stream, size, answers_errors=answers_errors)
 
     def _look(self, random: Random, client: str, machine: AnyMachine) -> Action:
         verb = random.choice(("get", "get", "history"))
