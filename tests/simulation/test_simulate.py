@@ -97,7 +97,7 @@ def test_the_caller_says_what_is_enough() -> None:
         simulate(seeds=20, at_least={"reads": 100_000})
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lost_late"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_fault_can_be_had_alone(kind: str) -> None:
     """And breaks no promise."""
     faults = Faults(**{**dict.fromkeys(KINDS, 0), kind: 100})
@@ -175,6 +175,12 @@ class Odd(Command):
         ({"machine": order}, "order takes deps"),
         ({"stores": ["postgresql://"]}, "stores= takes some of memory://"),
         ({"stores": []}, "stores= takes some of"),
+        ({"seeds": 0}, "there is no seed"),
+        ({"seeds": []}, "there is no seed"),
+        ({"seeds": True}, "seeds= takes seeds, or how many, not True"),
+        ({"seeds": 1.5}, "seeds= takes seeds, or how many, not 1.5"),
+        ({"seeds": "12"}, "a seed is a whole number from 0, not '1'"),
+        ({"seeds": [1, -1]}, "a seed is a whole number from 0, not -1"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(options: dict[str, Any], words: str) -> None:

@@ -19,7 +19,10 @@ class StoreAwayError(StoreError):
 
 
 class Faults(Struct, frozen=True, kw_only=True):
-    """How often each thing goes wrong, of a thousand requests at which it can."""
+    """How often each thing goes wrong, of a thousand requests at which it can.
+
+    A run draws from never to five times as often, so that some see much of one and none of others.
+    """
 
     crash_before: int = 12
     """The process ends: every plan in it is dropped, and its request was not carried out."""
@@ -49,16 +52,16 @@ STORE_ONLY = COMMIT_ONLY | {"unavailable"}
 KINDS = tuple(asdict(ALL))
 
 
-def drawn_faults(random: Random, highest: Faults) -> Faults:
+def drawn_faults(random: Random, usual: Faults) -> Faults:
     """Return the faults of one run: each kind is left out in some, and frequent in others.
 
     Source: A. Groce et al., Swarm Testing, ISSTA 2012.
     """
     rates = {
         kind: int(rate * random.choice((0, 0, 1, 1, 2, 5)))
-        for kind, rate in asdict(highest).items()
+        for kind, rate in asdict(usual).items()
     }
-    return replace(highest, **rates)
+    return replace(usual, **rates)
 
 
 class Fates:

@@ -27,7 +27,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     """What draws commands of a class, where its annotations do not tell enough."""
     stores: Sequence[str] = STORES
     faults: Faults = ALL
-    """How often at most each thing goes wrong; runs draw from below."""
+    """How often each thing goes wrong; runs draw from never to five times as often."""
     replays: bool = True
     """Whether handlers decide the same once more, when given what the log recorded."""
 

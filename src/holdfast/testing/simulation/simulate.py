@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, TypeVar
 
@@ -47,12 +47,12 @@ def simulate(
     when asked once more with the same context.
 
     Raises ViolationError, which tells a short story, and VacuousError where a thousand runs saw
-    fewer than `at_least` of something.
+    fewer than `at_least` of something; without it, 200 runs or more are held to what is usual.
     """
     setup = _setup(machine, deps, commands, stores, faults, replays=replays)
     counts: Counter[str] = Counter()
     runs = 0
-    for seed in range(seeds) if isinstance(seeds, int) else seeds:
+    for seed in _checked(seeds):
         run = run_seed(seed, setup)
         if run.violations:
             raise ViolationError(seed, run.violations, shortest_story(run, setup))
@@ -60,6 +60,8 @@ def simulate(
         runs += 1
         if progress is not None:
             progress(runs)
+    if runs == 0:
+        raise DefinitionError("there is no seed to simulate; pass how many, like seeds=500")
     report = Report(runs, counts)
     if at_least is not None:
         report.expect(at_least)
@@ -79,12 +81,24 @@ def tell(
     faults: Faults = ALL,
     replays: bool = True,
 ) -> list[str]:
-    """Tell the story of one seed, line by line, and return the promises that it breaks.
+    """Tell the story of one seed, line by line, and return which promises it breaks.
 
     The options must be those of the `simulate` that the seed is from.
     """
     setup = _setup(machine, deps, commands, stores, faults, replays=replays)
+    [seed] = _checked([seed])
     return run_seed(seed, setup, listener=listener).violations
+
+
+def _checked(seeds: object) -> Iterator[int]:
+    """Return the seeds one by one; raises DefinitionError for what is none."""
+    given = range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    if not isinstance(given, Iterable):
+        raise DefinitionError(f"seeds= takes seeds, or how many, not {seeds!r:.80}")
+    for seed in given:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise DefinitionError(f"a seed is a whole number from 0, not {seed!r:.80}")
+        yield seed
 
 
 def _setup(
