@@ -58,8 +58,7 @@ def drawn_faults(random: Random, usual: Faults) -> Faults:
     Source: A. Groce et al., Swarm Testing, ISSTA 2012.
     """
     rates = {
-        kind: int(rate * random.choice((0, 0, 1, 1, 2, 5)))
-        for kind, rate in asdict(usual).items()
+        kind: int(rate * random.choice((0, 0, 1, 1, 2, 5))) for kind, rate in asdict(usual).items()
     }
     return replace(usual, **rates)
 
