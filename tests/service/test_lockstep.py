@@ -97,6 +97,23 @@ def test_two_plans_for_one_entity_do_not_share_a_commit(counted: Orders, world: 
     assert counted.get("o-1").state == Pending(total=1, notes=["a", "b", "c"])
 
 
+def test_plans_end_with_what_runs_them_together() -> None:
+    """At once, and not when they are collected."""
+    ended: list[str] = []
+
+    def plan(name: str) -> Plan[None]:
+        try:
+            yield Sleep(1)
+        finally:
+            ended.append(name)
+
+    plans = [plan("a"), plan("b")]
+    running = together(plans)
+    next(running)
+    running.close()
+    assert ended == ["a", "b"]
+
+
 def test_a_plan_that_fails_fails_alone(counted: Orders, world: FakeWorld) -> None:
     """Its error is its answer."""
 

@@ -43,9 +43,9 @@ def in_service(right: str, wrong: str, **names: Any) -> Bug:
     return Bug([Change("service", right, wrong, names)])
 
 
-def in_contract(right: str, wrong: str) -> Bug:
+def in_stores(right: str, wrong: str) -> Bug:
     """Return a bug in what all stores share."""
-    return Bug([Change("stores.contract", right, wrong)])
+    return Bug([Change("stores", right, wrong)])
 
 
 def restamped(asked: Commit) -> Plan[list[Outcome]]:
@@ -188,11 +188,11 @@ BUGS = {
         "        if write.entity.state is None:\n"
         "            del self.entities[name], self.order[self.order.index(name)]",
     ),
-    "a checkpoint moves from anywhere": in_contract(r"due = [^\n]*\n", "due = True\n"),
+    "a checkpoint moves from anywhere": in_stores(r"due = position[^\n]*\n", "due = True\n"),
     "a checkpoint moves without its batch": in_service(
         r"len\(decision\.writes\) > 1 or checkpoint is not None", "False"
     ),
-    "the digest leaves out what was before": in_contract(r"\n        previous,", '\n        "",'),
+    "the digest leaves out what was before": in_stores(r"\n        previous,", '\n        "",'),
     "the next command sees the state before the last": in_service(
         r"self\.state_text = to_type, text", "self.state_text = to_type, self.state_text or text"
     ),

@@ -24,11 +24,14 @@ def together(plans: Sequence[Plan[T]]) -> Plan[list[T | Exception]]:
     """
     lockstep = Lockstep()
     lanes = [lockstep.add(plan) for plan in plans]
-    while lockstep.lanes:
-        yield from lockstep.round()
-        if lockstep.lanes and lockstep.wakes_at is not None:
-            now: float = yield Clock()
-            yield Sleep(max(0.0, lockstep.wakes_at - now))
+    try:
+        while lockstep.lanes:
+            yield from lockstep.round()
+            if lockstep.lanes and lockstep.wakes_at is not None:
+                now: float = yield Clock()
+                yield Sleep(max(0.0, lockstep.wakes_at - now))
+    finally:
+        lockstep.close()
     return [lane.result for lane in lanes]
 
 
@@ -59,6 +62,16 @@ class Lockstep:
         if ended:
             self.lanes = [lane for lane in self.lanes if not lane.done]
         return ended
+
+    def close(self) -> None:
+        """End the plans that are under way.
+
+        An error that a plan holds on to may lead back to its lane; the collector of such cycles
+        would end their parts in any order.
+        """
+        for lane in self.lanes:
+            lane.plan.close()
+        self.lanes = []
 
     @property
     def wakes_at(self) -> float | None:

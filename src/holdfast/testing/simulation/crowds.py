@@ -55,15 +55,18 @@ class Crowd(Action):
         waiting = list(self.callers)
         leaving: list[_Leaving] = []
         number = 0
-        while waiting or leaving or coalescer.is_busy:
-            while waiting and waiting[0].round <= number:
-                caller = waiting.pop(0)
-                ticket = self._hand_in(coalescer, desk, mine, caller)
-                if ticket is not None and caller.gives_up is not None:
-                    leaving.append(_Leaving(caller, self.operations[-1], ticket))
-            leaving = [each for each in leaving if not self._leave(number, each)]
-            yield from coalescer.round()
-            number += 1
+        try:
+            while waiting or leaving or coalescer.is_busy:
+                while waiting and waiting[0].round <= number:
+                    caller = waiting.pop(0)
+                    ticket = self._hand_in(coalescer, desk, mine, caller)
+                    if ticket is not None and caller.gives_up is not None:
+                        leaving.append(_Leaving(caller, self.operations[-1], ticket))
+                leaving = [each for each in leaving if not self._leave(number, each)]
+                yield from coalescer.round()
+                number += 1
+        finally:
+            coalescer.close()
         self.journal.counts["crowds"] += 1
 
     def answered(self, answer: Any) -> None:
@@ -147,6 +150,10 @@ class _Rounds(Coalescer):
         """Take what a coroutine asks for."""
         ticket.desk.unanswered.add(ticket)
         self._inbox.append(ticket)
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._lockstep.close()
 
     @property
     def is_busy(self) -> bool:
