@@ -12,6 +12,7 @@ SUITABLE := import ensurepip, sqlite3, sys; sys.exit(sys.version_info < (3, 11))
 BIN := .venv/bin
 UV := $(BIN)/uv pip
 HERE := --quiet --python $(BIN)/python
+PYTEST := $(BIN)/pytest --quiet --numprocesses auto --dist worksteal
 LOCK := compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --upgrade
 CODE := src tests $(wildcard benchmarks)
@@ -23,17 +24,23 @@ ifneq ($(and $(NEEDS_VENV),$(filter-out $(CURDIR),$(MADE_IN))),)
 $(error This checkout was moved or copied from $(MADE_IN), where its .venv belongs: run make clean)
 endif
 
-.PHONY: help demo test format lint types bench lock clean
+.PHONY: help demo test test-postgres soak format lint types bench lock clean
 
 help:  ## list the targets
-	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready  ## run the main job on a generated sample
 	$(BIN)/holdfast demo
 
 test: lint types  ## check format, lint and types, then run the tests
 	echo '== tests'
-	$(BIN)/pytest --quiet --numprocesses auto --dist worksteal
+	$(PYTEST) -m 'not soak' -rs
+
+test-postgres: .venv/ready  ## run only the tests that start a PostgreSQL server
+	$(PYTEST) -m 'postgres and not soak' -rs
+
+soak: .venv/ready  ## run the tests that take minutes, which `make test` leaves out
+	$(PYTEST) -m soak
 
 format: .venv/ready  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix-only --quiet .
