@@ -68,20 +68,22 @@ class Interrupts:
 
 
 class Scene:
-    """Some threads that commit in an order of their own, the first of which is held while the
-    others queue up.
+    """Some threads that commit in an order of their own, the first of which, one in each lane, are
+    held while the others queue up.
     """
 
-    def __init__(self, interrupts: Interrupts) -> None:
+    def __init__(self, interrupts: Interrupts, lanes: int = 1) -> None:
         self.interrupts = interrupts
-        self.writing, self.go_on = threading.Event(), threading.Event()
-        self.group = GroupCommit("the store", self.write, bool)
+        self.lanes = lanes
+        self.writing = 0
+        self.go_on = threading.Event()
+        self.group = GroupCommit("the store", self.write, bool, lanes=lanes)
         self.answers: dict[str, object] = {}
         self.threads: list[threading.Thread] = []
 
     def write(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
-        if not self.writing.is_set():
-            self.writing.set()
+        if self.writing < self.lanes:
+            self.writing += 1
             assert self.go_on.wait(20)
         return DONE * len(writes)
 
@@ -94,8 +96,8 @@ class Scene:
         while name not in self.answers and self._state() == before:
             time.sleep(0.0002)
 
-    def _state(self) -> tuple[bool, int]:
-        return self.writing.is_set(), len(self.group._waiting)  # pyright: ignore[reportPrivateUsage]
+    def _state(self) -> tuple[int, int]:
+        return self.writing, len(self.group._waiting)  # pyright: ignore[reportPrivateUsage]
 
     def _commit(self, name: str) -> None:
         try:
@@ -115,6 +117,7 @@ class Scene:
             assert not thread.is_alive(), f"a thread waits for ever; the others have {self.answers}"
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize(
     "order",
     [
@@ -126,12 +129,14 @@ class Scene:
     ],
     ids="-".join,
 )
-def test_an_interrupt_ends_the_call_that_it_comes_into_only(order: Sequence[str]) -> None:
+def test_an_interrupt_ends_the_call_that_it_comes_into_only(
+    order: Sequence[str], lanes: int
+) -> None:
     """The other threads are written, or told that it is not known; the next call is served."""
     places = 0
     while True:
         interrupts = Interrupts(places + 1)
-        scene = Scene(interrupts)
+        scene = Scene(interrupts, lanes)
         for name in order:
             scene.start(name)
         scene.end()

@@ -1,7 +1,7 @@
 """Group commit for threads: those that arrive while one writes are written together by the next.
 
-There is no timer and no thread of its own. A thread that finds nobody writing writes at once; one
-that finds somebody waits, and is either told its outcome or told to write for those behind it.
+There is no timer and no thread of its own. A thread that finds a lane free writes at once; one that
+finds none waits, and is either told its outcome or told to write for those behind it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,22 @@ class GroupCommit:
     """Shares commits between threads; `write` writes the submissions it is given in one.
 
     `is_busy` tells whether the thread that asks is in the midst of what `write` would wait for.
-    `name` is whose commits they are, for error texts. An interrupt ends the call that it comes
+    `name` is whose commits they are, for error texts. There are as many lanes as threads may write
+    at the same time. An interrupt ends the call that it comes
     into and no other: whatever it cuts short can be done over again.
     """
 
-    def __init__(self, name: str, write: WriteTogether, is_busy: Callable[[], bool]) -> None:
+    def __init__(
+        self, name: str, write: WriteTogether, is_busy: Callable[[], bool], *, lanes: int = 1
+    ) -> None:
         self._name = name
         self._write = write
         self._is_busy = is_busy
+        self._lanes = lanes
         self._committing: set[int] = set()  # threads; a signal handler may come into one
         self._lock = threading.Lock()
         self._waiting: list[_Submission] = []
-        self._leader: _Submission | None = None
+        self._leaders: tuple[_Submission, ...] = ()  # one in each lane that is taken
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
@@ -54,13 +58,13 @@ class GroupCommit:
         try:
             self._committing.add(thread)
             with self._lock:
-                if self._leader is None:
-                    self._leader = own
+                if len(self._leaders) < self._lanes:
+                    self._leaders = (*self._leaders, own)
                 else:
                     self._queue_up(own)
             if own.told is not None:
                 own.told.acquire()
-            if self._leader is own:
+            if own in self._leaders:
                 self._lead(own)
         except BaseException:
             self._leave(own)
@@ -119,17 +123,18 @@ class GroupCommit:
     def _pass_on(self, own: _Submission) -> None:
         """Let the first who waits write for those behind it, then tell those that are written."""
         with self._lock:
-            if self._leader is own and self._waiting:
+            others = [one for one in self._leaders if one is not own]
+            if own in self._leaders and self._waiting:
                 following = _next(self._waiting)
                 rest = self._waiting[1 + len(following) :]
                 # No call from here on: an interrupt finds all of it done, or nothing.
-                self._leader = self._waiting[0]
-                self._leader.behind = following
+                self._waiting[0].behind = following
+                self._leaders = (*others, self._waiting[0])
                 self._waiting = rest
-            elif self._leader is own:
-                self._leader = None
-            leader = self._leader
-        if leader is not None:
+            elif own in self._leaders:
+                self._leaders = (*others,)
+            leaders = self._leaders
+        for leader in leaders:  # an interrupt may have kept others from telling theirs
             _tell(leader)
         for submission in own.behind:
             _tell(submission)
