@@ -56,6 +56,8 @@ CLOSED = {"holdfast.cli", "holdfast.testing", "holdfast.web"}
 DRIVERS = {
     "click": {"holdfast.cli", "holdfast.examples"},
     "msgspec": {"holdfast"},
+    "psycopg": {"holdfast.stores.postgres"},
+    "psycopg_pool": {"holdfast.stores.postgres"},
     "pytest": {"holdfast.testing"},
     "rich": {"holdfast.cli", "holdfast.examples"},
     "sqlite3": {"holdfast.stores", "holdfast.testing"},
@@ -131,11 +133,11 @@ def test_an_import_that_points_downward_is_allowed(module: str, source: str) -> 
 
 
 def test_importing_the_package_loads_no_driver() -> None:
-    """`import holdfast` leaves asyncio, sqlite3, click and rich to those who use them."""
+    """`import holdfast` leaves asyncio, the databases, click and rich to those who use them."""
     script = "import sys, holdfast; print(*sorted(sys.modules))"
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    late = {"asyncio", "click", "rich", "sqlite3", "holdfast.cli", "holdfast.testing"}
+    late = {"asyncio", "click", "psycopg", "rich", "sqlite3", "holdfast.cli", "holdfast.testing"}
     assert "holdfast" in loaded
     assert late.isdisjoint(loaded)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,10 @@ from holdfast import open_store
 from holdfast.stores.contract import Clock, Store
 from holdfast.testing import StoreConformance
 from holdfast.testing.conformance import Opener
+from holdfast.testing.conformance.base import Connect, service_on
+
+if TYPE_CHECKING:
+    from tests.stores.postgres.lending import Stores
 
 
 def opener(url: str) -> Opener:
@@ -49,6 +55,25 @@ class TestSqliteFileNormal(StoreConformance):
     @pytest.fixture
     def open(self, tmp_path: Path) -> Opener:
         return opener(f"sqlite:///{tmp_path / 'store.db'}?synchronous=NORMAL")
+
+
+class TestPostgres(StoreConformance):
+    @pytest.fixture
+    def open(self, postgres_stores: Stores) -> Iterator[Opener]:
+        with postgres_stores.lent() as url:
+            yield opener(url)
+
+
+class TestOldestPostgres(StoreConformance):
+    @pytest.fixture
+    def open(self, oldest_postgres_stores: Stores) -> Iterator[Opener]:
+        with oldest_postgres_stores.lent() as url:
+            yield opener(url)
+
+    @pytest.fixture
+    def connect(self) -> Connect:
+        """Return what makes services that block: the other ways use the store alike."""
+        return service_on
 
 
 def test_what_needs_no_pytest_is_there_without_it() -> None:

@@ -100,7 +100,6 @@ def test_a_store_keeps_its_file_when_the_process_moves(
         "memory:///x",
         "memory://host",
         "memory://?clock=1",
-        "postgres://localhost/shop",
         "http://shop.db",
         "sqlite:///shop.db?synchronous=OFF",
         "sqlite:///shop.db?synchronous=",

@@ -16,26 +16,35 @@ if TYPE_CHECKING:
 _FORMS = (
     "memory://, sqlite:///relative/path.db, sqlite:////absolute/path.db or sqlite:///:memory:, "
     "the SQLite ones with ?synchronous=FULL (or NORMAL) and &busy_timeout_seconds=5 if wanted, "
-    "files with &mode=rwc (or rw: what exists, or ro: read only)"
+    "files with &mode=rwc (or rw: what exists, or ro: read only), or "
+    "postgresql://user:password@host/database"
 )
+_POSTGRES = ("postgresql", "postgres")
 
 
-def open_store(url: str, *, clock: Clock | None = None) -> Store:
+def open_store(url: str, *, clock: Clock | None = None, migrate: bool = False) -> Store:
     """Return the store that a URL names, to be used in a `with` statement or closed by hand.
 
     `memory://` lives as long as the object. `sqlite:///shop.db` is a file, made where there is
     none; `?synchronous=NORMAL` makes writes cheaper, and acknowledged transitions can then vanish
     when the power fails; `busy_timeout_seconds` (5) bounds the wait for other writers; `mode=rw`
     makes no file and no tables where there is no store, and `mode=ro` writes nothing at all, nor
-    needs the right to. Nothing is opened before the first use. `clock` overrides the store's time,
-    for tests. Raises StoreError for a URL that names no store.
+    needs the right to. `postgresql://user:password@host/database` is a schema of a PostgreSQL
+    database, `?holdfast_schema=holdfast` unless another is named, reached by a pool of
+    `holdfast_pool_size=10` connections at most; other parameters are libpq's. Its tables are made
+    by `holdfast migrate`, or with `migrate` at the first use, for trials; the others migrate
+    themselves. Nothing is opened before the first use. `clock` overrides the store's time, for
+    tests. Raises StoreError for a URL that names no store.
     """
     from urllib.parse import parse_qsl
 
     if not isinstance(url, str):
         raise StoreError(f"{url!r:.80} names no store; write {_FORMS}")
-    time = utc_now if clock is None else _told_by(clock)
+    given_time = None if clock is None else _told_by(clock)
     scheme, _, rest = url.partition("://")
+    if scheme in _POSTGRES:
+        return _postgres_store(url, given_time, migrate=migrate)
+    time = given_time or utc_now
     encoded_path, _, query = rest.partition("?")
     path = _decoded(encoded_path)
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -72,6 +81,18 @@ def _sqlite_store(path: str, options: dict[str, str], clock: Clock) -> Store | N
         mode=mode,
         clock=clock,
     )
+
+
+def _postgres_store(url: str, clock: Clock | None, *, migrate: bool) -> Store:
+    try:
+        from holdfast.stores.postgres.store import PostgresStore
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+            raise
+        raise StoreError(
+            f"a store on PostgreSQL needs {error.name}: pip install 'holdfast[postgres]'"
+        ) from error
+    return PostgresStore(url, migrate=migrate, clock=clock)
 
 
 def read_only(url: str) -> str:

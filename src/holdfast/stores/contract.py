@@ -189,6 +189,10 @@ class Store(ABC):
         """
         return self
 
+    def plan(self) -> str:
+        """Return the SQL that `migrate` would run; empty where the store migrates itself."""
+        return ""
+
     def flaws(self) -> list[str]:
         """Return, in words, what is wrong with how the store guards its log."""
         return []

@@ -1,0 +1,1 @@
+"""The PostgreSQL store, one module a concern; `store` puts them together."""

@@ -1,0 +1,141 @@
+"""The connections of a store that blocks: opened at first use, and driven by its steps.
+
+Every connection commits by itself, so that a statement outside of BEGIN and COMMIT is a
+transaction of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from threading import get_ident
+from typing import TypeVar
+
+import psycopg
+from psycopg_pool import PoolClosed
+
+from holdfast.errors import StoreError
+from holdfast.stores.postgres import migrations, schema
+from holdfast.stores.postgres.drive import Connection, Doing, drive
+from holdfast.stores.postgres.errors import TransientError, connect_error
+from holdfast.stores.postgres.pool import OPTIONS, Pool
+from holdfast.stores.postgres.statements import Statements, Steps
+from holdfast.stores.postgres.url import Address
+from holdfast.stores.turns import in_the_midst
+
+T = TypeVar("T")
+
+ATTEMPTS = 4
+"""How often steps are begun that wrote nothing when they failed, and may succeed."""
+
+_inherited: list[Pool] = []
+
+
+class Connections:
+    """What steps are driven on, for a store with an address. Safe for threads."""
+
+    def __init__(self, address: Address, sql: Statements, *, migrate: bool) -> None:
+        self.url = address.url
+        self._address = address
+        self._sql = sql
+        self._migrate = migrate
+        self._lock = threading.Lock()
+        self._busy: set[int] = set()  # threads
+        self._pool: Pool | None = None
+        self._closed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread that asks is in the midst of a call that uses a connection."""
+        return get_ident() in self._busy
+
+    def run(self, begin: Callable[[], Steps[T]], *, doing: Doing, since: float | None = None) -> T:
+        """Drive the steps to their end; begin anew where they failed and wrote nothing.
+
+        `since` is when the wait for a connection began, in monotonic seconds, if not now.
+        """
+        thread = get_ident()
+        if thread in self._busy:  # a pool is no place for a signal handler
+            raise in_the_midst(self.url)
+        try:
+            self._busy.add(thread)
+            return self._run(begin, doing, since)
+        finally:
+            self._busy.discard(thread)
+
+    def _run(self, begin: Callable[[], Steps[T]], doing: Doing, since: float | None) -> T:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._run_once(begin(), doing, since)
+            except TransientError:
+                time.sleep(random.uniform(0.5, 1) * 0.02 * attempt)
+        return self._run_once(begin(), doing, since)
+
+    def alone(self, act: Callable[[Connection], T]) -> T:
+        """Do something on a connection that is closed afterwards."""
+        self._expect_open()
+        with self._connect() as connection:
+            return act(connection)
+
+    def close(self) -> None:
+        """Close all connections; those in use by other threads, when these are done."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def forget(self) -> None:
+        """Leave the connections to the process that this one was forked from."""
+        if self._pool is not None:
+            _inherited.append(self._pool)  # never collected: that would end the parent's sessions
+        self._lock = threading.Lock()
+        self._busy = set()
+        self._pool = None
+
+    def _run_once(self, steps: Steps[T], doing: Doing, since: float | None) -> T:
+        pool = self._pool or self._open()
+        try:
+            connection = pool.take(since)
+        except PoolClosed:
+            raise self._closed_error() from None
+        try:
+            return drive(steps, connection, self.url, doing)
+        finally:
+            pool.give_back(connection)
+
+    def _open(self) -> Pool:
+        """Open the pool, once the schema is found to be one that this code runs on."""
+        with self._lock:
+            self._expect_open()
+            if self._pool is None:
+                with self._connect() as connection:
+                    if self._migrate:
+                        migrations.migrate(connection, self._sql, self.url)
+                    drive(schema.expect(self._sql, self.url), connection, self.url, "open")
+                self._pool = Pool(self._address, self._connect, self._prepare)
+            return self._pool
+
+    def _connect(self) -> Connection:
+        try:
+            connection: Connection = psycopg.connect(self._address.conninfo, **OPTIONS)
+        except psycopg.Error as error:
+            raise connect_error(self.url, error) from error
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: Connection) -> None:
+        drive(schema.prepare(self._sql, self.url), connection, self.url, "open")
+
+    def _expect_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> StoreError:
+        return StoreError(f"{self.url} is closed; open it again with open_store")
