@@ -88,6 +88,7 @@ VERBS = {
     "graph claim:service": "Submitted --> Approved : Approve\n",
     "check claim:service --table": "pairs without a handler       15\n",
     "simulate --seeds 3": "3, no promise broken",
+    "migrate sqlite:///claim.db": "has the tables that this code needs",
     "verify sqlite:///claim.db --anchor anchor --table": "anchor              anchor was not",
     "demo --orders 3": "on one file, ",
 }

@@ -27,6 +27,7 @@ VERBS = {
         "simulate:simulate_runs",
         "Look for promises that break under faults.",
     ),
+    "migrate": ("migrate:migrate", "Bring the tables of a store up to date."),
     "verify": ("verification:verify", "Look for what was changed behind a store's back."),
     "demo": ("demo:demo", "Watch a day of orders, with an outage and a recovery."),
 }

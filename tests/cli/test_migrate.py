@@ -1,0 +1,38 @@
+"""`holdfast migrate`: the tables of a store, and the SQL that is due."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import Cli
+from tests.servers.databases import Database
+
+from holdfast import open_store
+from holdfast.cli.exits import Exit
+
+
+def test_a_file_is_brought_up_to_date(cli: Cli, tmp_path: Path) -> None:
+    """It is made where there is none; a second time changes nothing."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+    for _ in range(2):
+        done = cli("migrate", url)
+        assert done.code == Exit.DONE
+        assert "has the tables" in done.out
+    with open_store(url) as store:
+        assert store.flaws() == []
+
+
+def test_what_cannot_be_migrated_is_refused(cli: Cli) -> None:
+    """A URL that names no store, and a plan of a store that migrates itself."""
+    assert cli("migrate", "mysql://x").code == Exit.USAGE
+    assert cli("migrate", "--plan", "sqlite:///shop.db").code == Exit.USAGE
+    assert not Path("shop.db").exists()
+
+
+def test_a_plan_is_what_is_due(cli: Cli, postgres_database: Database) -> None:
+    """A plan changes nothing; after the migration nothing is due."""
+    url = postgres_database.url()
+    assert "CREATE TABLE" in cli("migrate", "--plan", url).out
+    assert "CREATE TABLE" in cli("migrate", "--plan", url).out
+    assert cli("migrate", url).code == Exit.DONE
+    assert cli("migrate", "--plan", url).out.strip() == ""
