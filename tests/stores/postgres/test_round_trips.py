@@ -1,0 +1,129 @@
+"""How often the store goes to the server, counted where it passes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from tests.stores.postgres.conftest import Open
+from tests.stores.postgres.proxy import Proxy
+
+from holdfast.record import Request
+from holdfast.stores.contract import Checkpoint, Key, Store, Write
+from holdfast.stores.postgres.statements import Statements
+from holdfast.stores.postgres.writing import ENTRY
+from holdfast.testing.conformance.base import SampleService, row_of, service_on, stored
+from holdfast.testing.sample import Add
+from holdfast.testing.writes import write
+
+WARM_UP = 2
+"""After so many calls a connection is open and has planned its statements."""
+
+IDS = [f"e-{place}" for place in range(100)]
+
+
+def round_trips(proxy: Proxy, act: Callable[[int], object]) -> int:
+    """Return how many round trips an act takes, once the connection is in use."""
+    for turn in range(WARM_UP):
+        act(turn)
+    before = proxy.round_trips
+    act(WARM_UP)
+    return proxy.round_trips - before
+
+
+@pytest.fixture
+def store(open: Open, proxy: Proxy) -> Store:
+    """Return a store behind the proxy."""
+    return open(url=proxy.url)
+
+
+@pytest.fixture
+def service(store: Store) -> SampleService:
+    return service_on(store)
+
+
+@pytest.mark.parametrize("ids", [IDS[:1], IDS])
+@pytest.mark.parametrize("keys", [(), ("k", "l")])
+def test_a_load_is_one(
+    proxy: Proxy, store: Store, ids: Sequence[str], keys: tuple[str, ...]
+) -> None:
+    """Whether it is one entity or many, with keys or without."""
+    asked = [Key("sample", id, keys) for id in ids]
+    assert round_trips(proxy, lambda _: store.load(asked)) == 1
+
+
+def test_a_write_is_one(proxy: Proxy, store: Store) -> None:
+    """Whether the entity is new or not."""
+    assert round_trips(proxy, lambda turn: stored_alone(store, f"new-{turn}")) == 1
+    stored(store, write("e", "Open"))
+
+    def change(_: int) -> int:
+        row = row_of(store, "e")
+        before = proxy.round_trips
+        store.commit([write("e", "Open", on=row, tokens=["t"])])
+        return proxy.round_trips - before
+
+    assert [change(turn) for turn in range(WARM_UP + 1)][-1] == 1
+
+
+def stored_alone(store: Store, id: str) -> None:
+    [outcome] = store.commit([write(id, "Open")])
+    assert outcome.applied
+
+
+def test_a_batch_is_one(proxy: Proxy, store: Store) -> None:
+    """A hundred entities and all their transitions are one statement."""
+    assert round_trips(proxy, lambda turn: store.commit(batch(turn))) == 1
+
+
+def batch(turn: int) -> list[Write]:
+    return [write(f"{id}-{turn}", "Open", "Closed") for id in IDS]
+
+
+def test_a_command_is_two(proxy: Proxy, service: SampleService) -> None:
+    """One to load, one to write; with a key as well."""
+    assert round_trips(proxy, lambda _: service.handle("e", Add())) == 2
+    assert round_trips(proxy, lambda turn: service.handle("e", Add(), key=f"k-{turn}")) == 2
+
+
+def test_many_commands_are_two(proxy: Proxy, service: SampleService) -> None:
+    """However many they are, up to what a batch holds."""
+    requests = [Request(id, Add()) for id in IDS]
+    assert round_trips(proxy, lambda _: service.handle_many(requests)) == 2
+
+
+def test_what_is_all_or_nothing_is_a_transaction(proxy: Proxy, store: Store) -> None:
+    """It begins, locks, writes and commits; new entities' places are held, a checkpoint moves."""
+    rows = {id: stored(store, write(id, "Open")) for id in ("a", "b")}
+
+    def change(_: int) -> int:
+        writes = [write(id, "Open", on=row_of(store, id)) for id in rows]
+        before = proxy.round_trips
+        store.commit(writes, atomic=True)
+        return proxy.round_trips - before
+
+    assert [change(turn) for turn in range(WARM_UP + 1)][-1] == 4
+    assert round_trips(proxy, lambda turn: store.commit(batch(turn), atomic=True)) == 5
+    moves = [Checkpoint("reader", 1), Checkpoint("reader", 2, 1), Checkpoint("reader", 3, 2)]
+    assert round_trips(proxy, lambda turn: store.commit([], checkpoint=moves[turn])) == 4
+
+
+def test_a_conflict_is_one_more(proxy: Proxy, store: Store) -> None:
+    """Why a write came too late is asked in a statement of its own, for all that did."""
+    store.commit([write(id, "Open") for id in IDS])
+    late = [write(id, "Open") for id in IDS]
+    assert round_trips(proxy, lambda _: store.commit(late)) == 2
+
+
+def test_an_idle_poll_is_two(proxy: Proxy, store: Store) -> None:
+    """The page, and whether there is more to number; a full page is one."""
+    store.commit([write(id, "Open") for id in IDS])
+    assert len(store.read_log(limit=200)) == 100
+    assert round_trips(proxy, lambda _: store.read_log(after=100, limit=9)) == 2
+    assert round_trips(proxy, lambda _: store.read_log(limit=9)) == 1
+
+
+def test_the_statements_that_write_take_the_same() -> None:
+    """One of them a transition, the other columns of them, each in the same order."""
+    statements = Statements("holdfast")
+    assert statements.names("write") == statements.names("write_many") == ENTRY
