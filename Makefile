@@ -40,7 +40,7 @@ test-postgres: .venv/ready  ## run only the tests that start a PostgreSQL server
 	$(PYTEST) -m 'postgres and not soak' -rs
 
 soak: .venv/ready  ## run the tests that take minutes, which `make test` leaves out
-	$(PYTEST) -m soak
+	$(PYTEST) -m soak -rPs -o faulthandler_timeout=0
 
 format: .venv/ready  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix-only --quiet .

@@ -91,6 +91,13 @@ def unanswered(service: AsyncService[Any, Any, Any]) -> int:
     return sum(len(desk.unanswered) for intake in intakes for desk in intake.desks.values())
 
 
+def calls_under_way(service: AsyncService[Any, Any, Any]) -> int:
+    """Return how many commands a service has accepted and not answered."""
+    intakes = service._intakes  # pyright: ignore[reportPrivateUsage]
+    desks = [desk for intake in intakes for desk in intake.desks.values()]
+    return sum(ticket.call is not None for desk in desks for ticket in desk.unanswered)
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
     while not condition():  # noqa: ASYNC110 (what threads do sets no event)

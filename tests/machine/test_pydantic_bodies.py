@@ -111,6 +111,15 @@ def test_pydantic_tells_of_values_that_are_no_state(wrong: dict[str, Any], says:
         pydantic.TypeAdapter(Described).validate_python({"$type": "Described", **wrong})
 
 
+@pytest.mark.parametrize("untagged", [{}, {"line": None}])
+def test_what_has_no_tag_is_not_guessed(untagged: dict[str, Any]) -> None:
+    """Though a class would take it: the schema that is published requires the tag."""
+    assert pydantic.TypeAdapter(Archived).json_schema()["required"] == ["$type"]
+    for body in ({"state": untagged}, {"state": Archived(), "commands": [untagged]}):
+        with pytest.raises(pydantic.ValidationError, match=r"missing required field `\$type`"):
+            Body.model_validate(body)
+
+
 def test_pydantic_tells_where_a_state_is_wrong() -> None:
     """Its error holds our message, with the path within the state."""
     bad = {"$type": "Ready", "number": 0, "at": NOON}

@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast.machine.canonical import encode_canonically
 from holdfast.machine.codec import Codec
-from holdfast.machine.members import is_model
+from holdfast.machine.members import TAG_FIELD, is_model
 
 _DEFINITION = "#/$defs/"
 
@@ -29,7 +29,12 @@ def core_schema_of(cls: type) -> Any:
         return Codec(cls.__name__, [cls])
 
     def read(value: Any) -> Any:
-        return value if type(value) is cls else codec().read(value)
+        if type(value) is cls:
+            return value
+        if isinstance(value, Mapping) and TAG_FIELD not in value:
+            # Where a model takes several classes, the first that it fits would be a guess.
+            raise msgspec.ValidationError(f"Object missing required field `{TAG_FIELD}`")
+        return codec().read(value)
 
     def write(value: Any) -> Any:
         return msgspec.json.decode(encode_canonically(value))
