@@ -17,6 +17,9 @@ EXPECTED_PER_THOUSAND = {
     "lost_after": 200,
     "lost_late": 80,
     "crash_late": 40,
+    "drop_before": 120,
+    "drop_after": 120,
+    "found again": 200,
     "unresolved, written": 10,
     "unresolved, not written": 10,
     "duplicates": 80,
@@ -28,8 +31,11 @@ EXPECTED_PER_THOUSAND = {
     "atomic batches": 250,
     "transactions": 200,
     "crowds": 100,
+    "callers cancelled": 50,
     "checkpoints": 100,
     "reads": 600,
+    "largest payloads": 2,
+    "long lives": 2,
 }
 """What a thousand runs of generated machines see at least; about a third of what is usual."""
 
