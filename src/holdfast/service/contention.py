@@ -6,6 +6,8 @@ import threading
 
 from msgspec import Struct
 
+from holdfast.stores.fork import Renewed, follow_forks
+
 MAX_TRACKED = 1_000
 
 
@@ -19,7 +21,7 @@ class HotSpot(Struct, frozen=True):
     """By how much the count may be too high; 0 until more entities conflict than are tracked."""
 
 
-class Contention:
+class Contention(Renewed):
     """Counts conflicts for the entities that meet the most.
 
     The space-saving algorithm: when the table is full, a new entity takes over the place and the
@@ -28,8 +30,13 @@ class Contention:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come into what its thread does
         self._counts: dict[str, tuple[int, int]] = {}
+        follow_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Go on with the counts so far; a thread of the parent's may have held the lock."""
+        self._lock = threading.RLock()
 
     def record(self, id: str) -> None:
         """Count one conflict of an entity."""

@@ -15,6 +15,7 @@ from typing import Literal
 from msgspec import Struct
 
 from holdfast.errors import DefinitionError, VersionConflictError
+from holdfast.stores.fork import Renewed, follow_forks
 
 
 class Conflict(Struct, frozen=True):
@@ -34,7 +35,7 @@ class Conflict(Struct, frozen=True):
     """How long the call waits before the next attempt; None where there is none."""
 
 
-class CircuitBreaker:
+class CircuitBreaker(Renewed):
     """Refuses calls for a while after many conflicts in a row; shared by services and threads.
 
     Closed, it lets every attempt through. `threshold` conflicts with no success in between open
@@ -50,11 +51,16 @@ class CircuitBreaker:
             )
         self.threshold = threshold
         self.cooldown_seconds = cooldown_seconds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come into what its thread does
         self._failures = 0
         self._opened_at: float | None = None
         self._probe_since: float | None = None
         self._last: VersionConflictError | None = None
+        follow_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Go on as it is; a thread of the parent's may have held the lock."""
+        self._lock = threading.RLock()
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:

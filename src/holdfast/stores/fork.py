@@ -1,4 +1,4 @@
-"""Prepares stores for a fork: a child inherits neither their locks nor their connections.
+"""Prepares stores, and what uses them, for a fork: a child inherits neither locks nor connections.
 
 SQLite keeps a table of the files that a process has open and which of them it has locked. A child
 inherits the table and not the locks, so a connection it opens to such a file would go unprotected.
@@ -7,12 +7,13 @@ inherits the table and not the locks, so a connection it opens to such a file wo
 from __future__ import annotations
 
 import os
+import threading
 from typing import Protocol
 from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """A store that a child must not go on using as the parent left it."""
+    """What a child must not go on using as the parent left it: stores, locks, threads."""
 
     def before_fork(self) -> None:
         """Let go of what a child must not inherit. Runs in the thread that forks."""
@@ -37,27 +38,35 @@ class Renewed:
         """Nothing to take up again."""
 
 
-_stores: WeakSet[Forkable] = WeakSet()
+_lock = threading.RLock()  # held over a fork: nobody enters in the midst of it
+_following: WeakSet[Forkable] = WeakSet()
 
 
-def follow_forks(store: Forkable) -> None:
-    """Tell a store of every fork while it is alive."""
-    _stores.add(store)
+def follow_forks(follower: Forkable) -> None:
+    """Tell something of every fork while it is alive."""
+    with _lock:
+        _following.add(follower)
 
 
 def _before() -> None:
-    for store in list(_stores):
-        store.before_fork()
+    _lock.acquire()
+    for follower in list(_following):
+        follower.before_fork()
 
 
 def _after_in_parent() -> None:
-    for store in list(_stores):
-        store.after_fork_in_parent()
+    try:
+        for follower in list(_following):
+            follower.after_fork_in_parent()
+    finally:
+        _lock.release()
 
 
 def _after_in_child() -> None:
-    for store in list(_stores):
-        store.after_fork_in_child()
+    global _lock  # noqa: PLW0603 (the parent's other threads may wait for the one it was)
+    _lock = threading.RLock()
+    for follower in list(_following):
+        follower.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
