@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from holdfast import (
     StoreError,
     open_store,
 )
-from holdfast.service.lockstep import together
+from holdfast.service.lockstep import Lockstep, together
 from holdfast.service.requests import Ask, Clock, Plan, Read, Sleep
 from holdfast.service.runner import run
 from holdfast.stores.contract import CommitUncertainError, Store, WriteRefusedError
@@ -112,6 +113,69 @@ def test_plans_end_with_what_runs_them_together() -> None:
     next(running)
     running.close()
     assert ended == ["a", "b"]
+
+
+def test_a_commit_with_a_timeout_is_shared_with_nobody(
+    counted: Orders, counting: CountingStore, world: FakeWorld
+) -> None:
+    """A short one would make others impatient, and those that time out say nothing of the store."""
+
+    def fail() -> None:
+        raise StoreError("it took too long")
+
+    counting.before_commit += [fail, fail]
+    timeouts = (0.1, 0.2, None, None)
+    plans = [
+        handle_plan(counted, f"o-{n}", Place(total=1), timeout=timeout)
+        for n, timeout in enumerate(timeouts)
+    ]
+    answers = at_once(world, plans)
+    assert [type(answer) for answer in answers] == [StoreError] * 2 + [Record] * 2
+    assert counting.commits == [1, 1, 2]
+
+
+def test_a_plan_that_reads_many_pages_does_not_hold_the_others_up(world: FakeWorld) -> None:
+    """It reads one a round."""
+    read: list[str] = []
+
+    def reads(name: str, pages: int) -> Plan[str]:
+        for _ in range(pages):
+            yield Read(lambda store: read.append(name))
+        return name
+
+    lockstep = Lockstep()
+    lanes = [lockstep.add(reads("long", 3)), lockstep.add(reads("short", 1))]
+    assert run(lockstep.round(), world) == lanes[1:]
+    assert run(lockstep.round(), world) == []
+    assert run(lockstep.round(), world) == lanes[:1]
+    assert read == ["long", "short", "long", "long"]
+
+
+def test_a_plan_sees_its_context_variables_after_an_error_too() -> None:
+    """Whether it is sent an answer or an error is raised in it."""
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+
+    def fails(store: Store) -> None:
+        raise StoreError("gone")
+
+    def plan() -> Plan[list[str]]:
+        seen = [user.get()]
+        with pytest.raises(StoreError):
+            yield Read(fails)
+        seen.append(user.get())
+        yield Clock()
+        return [*seen, user.get()]
+
+    def own_context() -> Context:
+        user.set("somebody")
+        return copy_context()
+
+    lockstep = Lockstep()
+    lane = lockstep.add(plan(), copy_context().run(own_context))
+    with open_store("memory://") as store:
+        while lockstep.lanes:
+            run(lockstep.round(), FakeWorld(store))
+    assert lane.result == ["somebody"] * 3
 
 
 def test_a_plan_that_fails_fails_alone(counted: Orders, world: FakeWorld) -> None:

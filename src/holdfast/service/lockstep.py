@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from holdfast.errors import StoreError
 from holdfast.service.commit import each_alone
-from holdfast.service.requests import Ask, Clock, Commit, Decide, Gather, Load, Plan, Sleep
+from holdfast.service.requests import Ask, Clock, Commit, Decide, Gather, Load, Plan, Read, Sleep
 from holdfast.stores.contract import MAX_BATCH, WriteRefusedError
 
 T = TypeVar("T")
@@ -55,8 +55,10 @@ class Lockstep:
         for lane in self.lanes:
             while lane.ask is not None and not lane.waits_for_others:
                 yield from _share([lane], [None], lane.ask)
+        yield from _each([lane for lane in self.lanes if isinstance(lane.ask, Read)])
         yield from _load([lane for lane in self.lanes if isinstance(lane.ask, Load)])
-        yield from _commit([lane for lane in self.lanes if lane.shares_its_commit])
+        yield from _each([lane for lane in self.lanes if lane.commits and not lane.shares])
+        yield from _commit([lane for lane in self.lanes if lane.commits and lane.shares])
         yield from _decide([lane for lane in self.lanes if isinstance(lane.ask, Decide)])
         ended = [lane for lane in self.lanes if lane.done]
         if ended:
@@ -95,9 +97,7 @@ class Lane:
     ) -> None:
         self.plan = plan
         self.catches = catches
-        self._send: Callable[[Any], Ask] = plan.send
-        if within is not None:
-            self._send = lambda answer: within.run(plan.send, answer)
+        self._within = within
         self.ask: Ask | None = None
         self.wakes_at: float | None = None
         self.may_have_written = False
@@ -108,31 +108,35 @@ class Lane:
     def send(self, answer: Any) -> None:
         """Send the plan what it asked for."""
         self.wakes_at = None
-        try:
-            self.ask = self._send(answer)
-        except StopIteration as stop:
-            self._end(stop.value)
-        except self.catches as error:
-            self._end(error)
+        self._step(self.plan.send, answer)
 
     def throw(self, raised: BaseException) -> None:
         """Raise an error where the plan asked."""
+        self._step(self.plan.throw, raised)
+
+    def _step(self, step: Callable[[Any], Ask], value: Any) -> None:
         try:
-            self.ask = self.plan.throw(raised)
+            self.ask = step(value) if self._within is None else self._within.run(step, value)
         except StopIteration as stop:
             self._end(stop.value)
         except self.catches as error:
             self._end(error)
 
     @property
-    def shares_its_commit(self) -> bool:
-        """Whether it commits, and others may commit with it."""
-        return isinstance(self.ask, Commit) and not self.ask.is_whole
+    def commits(self) -> bool:
+        """Whether it asks for a commit."""
+        return isinstance(self.ask, Commit)
+
+    @property
+    def shares(self) -> bool:
+        """Whether others may commit with it: none that is to be whole, or that is less patient."""
+        ask = self.ask
+        return isinstance(ask, Commit) and not ask.is_whole and ask.timeout_seconds is None
 
     @property
     def waits_for_others(self) -> bool:
-        """Whether what it asks for is better asked together with others."""
-        return isinstance(self.ask, Decide | Load | Sleep) or self.shares_its_commit
+        """Whether what it asks for is better asked together with others, or in turn."""
+        return isinstance(self.ask, Commit | Decide | Load | Read | Sleep)
 
     def _end(self, result: Any) -> None:
         self.done = True
@@ -165,6 +169,13 @@ def _decide(lanes: list[Lane]) -> Plan[None]:
             lane.send(answer)
 
 
+def _each(lanes: list[Lane]) -> Plan[None]:
+    """Answer each lane once, by itself: one that reads many pages waits its turn."""
+    for lane in lanes:
+        assert lane.ask is not None
+        yield from _share([lane], [None], lane.ask)
+
+
 def _load(lanes: list[Lane]) -> Plan[None]:
     """Answer the lanes that load with as few loads as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Load)]
@@ -177,9 +188,7 @@ def _commit(lanes: list[Lane]) -> Plan[None]:
     """Answer the lanes that commit with as few commits as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Commit)]
     for part in _cut([ask.entities for ask in asks], distinct=True):
-        timeouts = [a.timeout_seconds for a in asks[part] if a.timeout_seconds is not None]
-        writes = [write for ask in asks[part] for write in ask.writes]
-        merged = Commit(writes, timeout_seconds=min(timeouts, default=None))
+        merged = Commit([write for ask in asks[part] for write in ask.writes])
         yield from _share(lanes[part], [len(ask.writes) for ask in asks[part]], merged)
 
 
