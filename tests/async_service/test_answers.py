@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from traceback import extract_tb
 
@@ -22,6 +25,8 @@ from tests.async_service.support import (
 )
 
 from holdfast import (
+    CircuitBreaker,
+    CircuitOpenError,
     CommandRejectedError,
     Context,
     InvalidTransitionError,
@@ -230,6 +235,44 @@ def test_what_ends_a_program_ends_its_callers_wait_only(run: Run, store: Watched
     run(scene())
 
 
+def test_a_call_keeps_its_token_whatever_befalls_those_begun_with_it(
+    run: Run, store: WatchedStore
+) -> None:
+    """Given a handler that raises SystemExit, those that are decided again see what they saw."""
+    seen: dict[str, list[tuple[str, object]]] = {"a": [], "b": [], "c": []}
+
+    def leave(context: Context) -> None:
+        if context.id in seen:
+            seen[context.id].append((context.token, dict(context.metadata)))
+            context.metadata["tampered"] = True  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+        if label(context) == "leaves" and len(seen["b"]) == 1:
+            raise SystemExit(3)
+
+    service = service_on(store, leave)
+
+    async def scene() -> None:
+        store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
+        calls = [("a", "stays"), ("b", "leaves"), ("c", "stays")]
+        others = asyncio.gather(
+            *(service.handle(id, Add(), metadata={"call": call}) for id, call in calls)
+        )
+        await asyncio.sleep(0.01)
+        store.release()
+        assert [record.version for record in await others] == [1, 1, 1]
+        await first
+
+    run(scene())
+    assert [len(own) for own in seen.values()] == [2, 2, 1]
+    tokens = [own[0][0] for own in seen.values()]
+    assert len(set(tokens)) == 3
+    for id, own in seen.items():
+        assert own == own[:1] * len(own)
+        [logged] = store.history("sample", id, limit=9)
+        assert logged.token == own[0][0]
+
+
 def test_a_conflict_on_one_entity_does_not_hold_up_others(run: Run, store: WatchedStore) -> None:
     """While one chain waits for its next attempt, the others go on; its own followers wait."""
     rival = rival_on(store)
@@ -333,6 +376,27 @@ def test_a_timeout_in_a_chain_is_its_callers_alone(run: Run, store: WatchedStore
     run(scene())
 
 
+def test_a_short_timeout_fails_its_own_call_only(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """Given another process that holds the file for longer than some allow for."""
+
+    async def scene() -> None:
+        await service.handle("warm", Add())
+        path = store.url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            hasty = [outcome(service.handle(id, Add(), timeout=0.03)) for id in "ab"]
+            patient = [service.handle(id, Add()) for id in "cd"]
+            answers = asyncio.gather(*hasty, *patient)
+            await asyncio.sleep(0.3)
+            other.execute("ROLLBACK")
+        assert [type(answer) for answer in await answers] == [StoreError] * 2 + [Record] * 2
+
+    run(scene())
+    assert rival_on(store).count_by_state() == {"Open": 3}
+
+
 def test_each_call_of_a_chain_is_held_to_the_version_it_expects(
     run: Run, store: WatchedStore, service: AsyncSample
 ) -> None:
@@ -413,6 +477,24 @@ def test_a_key_counts_once_in_a_chain(run: Run, store: WatchedStore, service: As
         assert (closed.version, closed.state) == (3, Closed(5))
         assert isinstance(late, InvalidTransitionError)
         assert await service.handle("e", Add(5), key="k") == one
+
+    run(scene())
+
+
+def test_an_open_breaker_refuses_calls(run: Run, store: WatchedStore) -> None:
+    """Before their handlers are asked, and until a probe has written."""
+    seen: list[str] = []
+    breaker = CircuitBreaker(threshold=1, cooldown_seconds=0.1)
+    service = service_on(store, lambda c: seen.append(c.id), retry=Retry(breaker=breaker))
+
+    async def scene() -> None:
+        breaker.failed(VersionConflictError("sample", "e", 1, 2), time.monotonic())
+        calls = (outcome(service.handle(id, Add())) for id in "abb")
+        assert [type(answer) for answer in await asyncio.gather(*calls)] == [CircuitOpenError] * 3
+        assert seen == []
+        await asyncio.sleep(0.15)
+        assert (await service.handle("a", Add())).version == 1
+        assert breaker.state == "closed"
 
     run(scene())
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import pytest
-from tests.async_service.support import Run, WatchedStore, outcome, until
+from tests.async_service.support import Run, WatchedStore, outcome, unanswered, until
 
 from holdfast import (
     AsyncService,
@@ -378,5 +380,69 @@ def test_a_handler_that_returns_a_coroutine_is_told(run: Run, store: WatchedStor
             with pytest.raises(DefinitionError, match="returned a coroutine; await it"):
                 await service.handle("e", command)
         assert await service.history("e") == []
+
+    run(scene())
+
+
+def test_a_task_of_the_service_that_is_cancelled_cancels_its_callers_only(
+    run: Run, store: WatchedStore
+) -> None:
+    """Given a framework that cancels every task it finds, the next call is served."""
+
+    async def scene() -> None:
+        gate = Gate()
+        service = on(store, gate)
+        before = asyncio.all_tasks()
+        calls = [
+            asyncio.create_task(outcome(service.handle("e", Count(by), metadata={"waits": True})))
+            for by in (1, 10)
+        ]
+        await until(lambda: gate.here)
+        late = asyncio.create_task(outcome(service.handle("e", Count(100))))
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks() - before - {*calls, late}:
+            task.cancel()
+        answers = await asyncio.gather(*calls, late)
+        assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 3
+        assert unanswered(service) == 0
+        gate.through.set()
+        assert (await service.handle("e", Count(1000))).state == Tally(1000)
+
+    run(scene())
+
+
+class Belongings:
+    """What a caller keeps in a context variable."""
+
+
+belongings: ContextVar[Belongings] = ContextVar("belongings")
+
+
+def test_an_entity_that_is_always_in_use_keeps_nothing_of_its_first_caller(
+    run: Run, store: WatchedStore
+) -> None:
+    """The task that serves many callers sees the context variables of none."""
+
+    async def scene() -> None:
+        gate = Gate()
+        service = on(store, gate)
+        kept: list[weakref.ref[Belongings]] = []
+
+        async def first() -> None:
+            thing = Belongings()
+            kept.append(weakref.ref(thing))
+            belongings.set(thing)
+            await service.handle("e", Count(1))
+
+        calling = asyncio.create_task(first())
+        await until(lambda: unanswered(service))
+        going_on = asyncio.create_task(service.handle("e", Count(10), metadata={"waits": True}))
+        await calling
+        del calling
+        await until(lambda: 10 in gate.here)
+        gc.collect()
+        assert kept[0]() is None
+        gate.through.set()
+        await going_on
 
     run(scene())

@@ -26,7 +26,7 @@ from tests.async_service.support import (
 )
 from tests.stores.scenes import play
 
-from holdfast import AsyncService, Record, StoreError, open_store
+from holdfast import AsyncService, Context, Record, StoreError, open_store
 from holdfast.testing.consistency import faults
 from holdfast.testing.sample import Add, Open, sample, undisturbed
 
@@ -254,6 +254,45 @@ def scene_workers(path: str, used: str) -> None:
     versions = [row.version for row in store.history("sample", "hot", limit=1000)]
     assert versions == list(range(1, 201 + 50 * (used == "used")))
     assert faults(store) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_does_not_wait_for_the_calls_of_its_parent(tmp_path: Path) -> None:
+    """Forked while some are under way, it serves its own, and drains."""
+    play(scene_fork_in_mid_flight, tmp_path / "store.db")
+
+
+def scene_fork_in_mid_flight(path: str) -> None:
+    store = open_store(f"sqlite:///{path}")
+    here, free = threading.Event(), threading.Event()
+
+    def wait(context: Context) -> None:
+        if context.id == "slow":
+            here.set()
+            assert free.wait(20)
+
+    service = AsyncService(sample, store, deps=wait)
+
+    async def child() -> None:
+        async with asyncio.timeout(10):
+            assert (await service.handle("child", Add())).version == 1
+            await service.drain()
+
+    async def parent() -> None:
+        call = asyncio.create_task(service.handle("slow", Add()))
+        await until(here.is_set)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                asyncio.run(child())
+                os._exit(0)
+            finally:  # reached with an error only
+                os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0  # noqa: ASYNC222 (the child needs nobody here)
+        free.set()
+        assert (await call).version == 1
+
+    asyncio.run(parent())
 
 
 def test_the_thread_goes_when_there_is_nothing_to_do(

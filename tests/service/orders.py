@@ -157,6 +157,7 @@ class CountingStore(Store):
     """A store that counts what is asked of it, and may be told to fail."""
 
     def __init__(self, store: Store) -> None:
+        super().__init__()
         self.store = store
         self.url = store.url
         self.loads: list[int] = []

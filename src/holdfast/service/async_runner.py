@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from inspect import isawaitable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.errors import HandlerCancelledError, entity_name
@@ -111,7 +112,9 @@ class AsyncWorld:
 
 async def run_async(plan: Plan[T], world: AsyncWorld) -> T:
     """Run one plan to its end; what a request raises is raised inside the plan."""
+    under_way = world.store.under_way
     try:
+        under_way[plan] = get_ident()
         ask = plan.send(None)
         while True:
             try:
@@ -122,6 +125,8 @@ async def run_async(plan: Plan[T], world: AsyncWorld) -> T:
                 ask = plan.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # (what a plan returns)
+    finally:
+        under_way.pop(plan, None)
 
 
 def _asking(ask: Ask) -> Plan[Any]:

@@ -189,7 +189,7 @@ class AsyncService(Generic[S, C, D]):
         return self.plans.contention(limit)
 
     async def drain(self) -> None:
-        """Wait until every call accepted by now has its answer; closing the store does it."""
+        """Wait until every call accepted by now has its answer; `async with` the store does it."""
         for intake in self._intakes:
             await intake.drain()
 

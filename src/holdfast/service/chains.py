@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from contextvars import Context
+from threading import get_ident
 from typing import Any
 
 from holdfast.service.async_runner import AsyncWorld, run_async
@@ -34,6 +36,7 @@ class Chains:
             [answer] = await run_async(plan, self._world)
             return raised(answer)
         ticket = await self.intake.accept(call=call, timeout_seconds=timeout_seconds)
+        ticket.begin(self._world.store, get_ident())
         desk = ticket.desk
         queue = desk.queues.get(call.id)
         if queue is not None:
@@ -41,9 +44,10 @@ class Chains:
         else:
             desk.queues[call.id] = deque((ticket,))
             # The task serves many callers, so it sees the context variables of none.
-            task = desk.loop.create_task(self._work(desk, call.id), context=Context())
+            of_nobody = Context()
+            task = desk.loop.create_task(self._work(desk, call.id), context=of_nobody)
             desk.tasks.add(task)
-            task.add_done_callback(desk.tasks.discard)
+            task.add_done_callback(desk.tasks.discard, context=of_nobody)
         return await ticket.result()
 
     async def _work(self, desk: Desk, id: str) -> None:
@@ -54,12 +58,9 @@ class Chains:
             while queue:
                 dropped: list[Ticket] = []
                 tickets = cut(queue, dropped)
-                for ticket in dropped:
-                    ticket.answer(None)
+                _answer(dropped, [None] * len(dropped))
                 if tickets:
-                    answers = await self._apply(id, tickets)
-                    for ticket, answer in zip(tickets, distinct(answers), strict=True):
-                        ticket.answer(answer)
+                    _answer(tickets, await self._apply(id, tickets))
         finally:
             del desk.queues[id]
             for ticket in (*tickets, *queue):  # the task was cancelled with its event loop
@@ -76,6 +77,11 @@ class Chains:
             return await run_async(plan, world)
         except Exception as error:  # noqa: BLE001 (it reaches everyone in the chain)
             return [error] * len(tickets)
+
+
+def _answer(tickets: Sequence[Ticket], answers: Iterable[Any]) -> None:
+    for ticket, answer in zip(tickets, distinct(answers), strict=True):
+        ticket.answer(answer)
 
 
 id_of = id  # the builtin, where an entity's id has its name

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from holdfast.service.call import Call
+from holdfast.service.call import Call, renewed
 from holdfast.service.decide import Binding, Group
 from holdfast.service.handling import is_inside
-from holdfast.service.intake import Intake, Ticket, cut, distinct
+from holdfast.service.intake import Intake, Ticket, cut, hand_over
 from holdfast.service.lockstep import Lane, Lockstep
-from holdfast.service.requests import Plan, World
+from holdfast.service.requests import Begin, Plan, World
 from holdfast.service.runner import run
-from holdfast.service.settle import Terms, begin_each, settle
+from holdfast.service.settle import Begun, Terms, begin_each, settle
 from holdfast.stores.fork import Renewed, follow_forks
-
-if TYPE_CHECKING:
-    import asyncio
 
 MAX_BEGUN = 512
 """How many plans and chains are under way at once."""
@@ -84,22 +81,23 @@ class Coalescer(Renewed):
 
     def _submit(self, ticket: Ticket) -> None:
         with self._lock:
-            if self._thread is None:
-                self._start(ticket)
+            thread = self._thread or self._start(ticket)
+            ticket.begin(self._world.store, thread.ident)
             self._inbox.append(ticket)
             woken, self._woken = self._woken, True
         if not woken:
             self._wake.put(None)
 
-    def _start(self, ticket: Ticket) -> None:
+    def _start(self, ticket: Ticket) -> threading.Thread:
         """Start the thread; where that fails, the ticket gives its place back."""
-        self._thread = threading.Thread(target=self._work, name="holdfast", daemon=True)
+        thread = self._thread = threading.Thread(target=self._work, name="holdfast", daemon=True)
         try:
-            self._thread.start()
+            thread.start()
         except BaseException:
             self._thread = None
             ticket.answer(None)
             raise
+        return thread
 
     # In the thread
 
@@ -185,12 +183,18 @@ class Coalescer(Renewed):
             if breaker is None and not chain[0].alone:
                 shared.append(chain)
             else:
-                seconds = chain[0].timeout_seconds
-                plan = settle(self._binding, (_group(chain),), Terms(timeout_seconds=seconds))
-                self._under_way[self._lockstep.add(plan)] = chain
+                self._under_way[self._lockstep.add(self._settle_alone(chain))] = chain
         if shared:
-            together = begin_each(self._binding, [_group(chain) for chain in shared])
-            self._sharing[self._lockstep.add(together)] = shared
+            self._sharing[self._lockstep.add(self._settle_together(shared))] = shared
+
+    def _settle_alone(self, chain: list[Ticket]) -> Plan[list[Any]]:
+        begun = yield from _begin_calls(chain)
+        terms = Terms(timeout_seconds=chain[0].timeout_seconds)
+        return (yield from settle(self._binding, (_group(chain),), terms, begun))
+
+    def _settle_together(self, chains: list[list[Ticket]]) -> Plan[list[Any]]:
+        begun = yield from _begin_calls([ticket for chain in chains for ticket in chain])
+        return (yield from begin_each(self._binding, [_group(chain) for chain in chains], begun))
 
     def _end(self, ended: Iterable[Lane]) -> None:
         for lane in ended:
@@ -224,6 +228,7 @@ class Coalescer(Renewed):
                 # errors only.
                 for ticket in tickets:
                     ticket.alone = True
+                    ticket.call = ticket.call and renewed(self._binding.machine, ticket.call)
                 queue.extendleft(reversed(tickets))
                 tickets = []
             result = [result] * len(tickets)
@@ -235,7 +240,7 @@ class Coalescer(Renewed):
 
     def _tell(self) -> None:
         answers, self._answers = self._answers, []  # else a failure would find them told
-        _hand_over(answers)
+        hand_over(answers)
 
     def _fail(self, error: BaseException) -> None:
         """Answer everybody who waits, so that nobody waits for a thread that is gone."""
@@ -249,39 +254,22 @@ class Coalescer(Renewed):
             answers = [*self._answers, *((ticket, error) for ticket in waiting)]
             self._clear()
             self._thread = None
-        _hand_over(answers)
+        hand_over(answers)
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the thread and the callers are the parent's."""
         self._begin()
 
 
+def _begin_calls(tickets: Sequence[Ticket]) -> Plan[Begun]:
+    """Draw tokens for the calls that have none; others were begun before, and keep theirs."""
+    new = [ticket for ticket in tickets if not ticket.token]
+    started, tokens = yield Begin(len(new))
+    for ticket, token in zip(new, tokens, strict=True):
+        ticket.token = token
+    return Begun(started, [ticket.token for ticket in tickets])
+
+
 def _group(chain: list[Ticket]) -> Group:
     calls = [ticket.call for ticket in chain if ticket.call is not None]
     return Group(calls[0].id, calls)
-
-
-def _hand_over(answers: Sequence[tuple[Ticket, Any]]) -> None:
-    """Hand answers over to their event loops."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Any]]] = {}
-    own = distinct(answer for _, answer in answers)
-    for (ticket, _), answer in zip(answers, own, strict=True):
-        by_loop.setdefault(ticket.desk.loop, []).append((ticket, answer))
-    for loop, told in by_loop.items():
-        _call_in(loop, _answer_all, told)
-
-
-def _answer_all(answers: Iterable[tuple[Ticket, Any]]) -> None:
-    for ticket, answer in answers:
-        ticket.answer(answer)
-
-
-def _call_in(
-    loop: asyncio.AbstractEventLoop, callback: Callable[..., object], value: object
-) -> None:
-    """Call back in a loop, unless it was closed: then nobody waits there any more."""
-    try:
-        loop.call_soon_threadsafe(callback, value)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from holdfast.service.call import Call
 from holdfast.service.requests import Plan
+from holdfast.stores.contract import Store
 from holdfast.stores.fork import Renewed, follow_forks
 from holdfast.stores.outcomes import copied
 
@@ -83,7 +84,17 @@ class Desk:
 class Ticket:
     """A plan or a call, and the future that its caller waits for."""
 
-    __slots__ = ("alone", "call", "context", "desk", "future", "plan", "timeout_seconds")
+    __slots__ = (
+        "_under_way",
+        "alone",
+        "call",
+        "context",
+        "desk",
+        "future",
+        "plan",
+        "timeout_seconds",
+        "token",
+    )
 
     def __init__(
         self, desk: Desk, plan: Plan[Any] | None, call: Call | None, timeout_seconds: float | None
@@ -96,9 +107,23 @@ class Ticket:
         self.timeout_seconds = timeout_seconds
         self.alone = timeout_seconds is not None
         """Whether it is a chain of its own."""
+        self.token = ""
+        """Drawn once for a call, as it is begun for the first time."""
+        self._under_way: dict[object, int] | None = None
+
+    def begin(self, store: Store, thread: int | None) -> None:
+        """Have a store that closes wait for the thread that is to work on it."""
+        self._under_way = store.under_way
+        self._under_way[self] = thread or 0
+
+    def end(self) -> None:
+        """Say that nothing is left to do but to tell the caller."""
+        if self._under_way is not None:
+            self._under_way.pop(self, None)
 
     def answer(self, answer: Any) -> None:
         """Answer the caller, once, in its event loop; one that was cancelled is not told."""
+        self.end()
         if self not in self.desk.unanswered:
             return
         self.desk.unanswered.discard(self)
@@ -143,3 +168,30 @@ def distinct(answers: Iterable[Any]) -> Iterator[Any]:
         else:
             seen.add(id(answer))
             yield answer
+
+
+def hand_over(answers: Sequence[tuple[Ticket, Any]]) -> None:
+    """Hand answers over to their event loops."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Any]]] = {}
+    own = distinct(answer for _, answer in answers)
+    for (ticket, _), answer in zip(answers, own, strict=True):
+        ticket.end()
+        by_loop.setdefault(ticket.desk.loop, []).append((ticket, answer))
+    for loop, told in by_loop.items():
+        _call_in(loop, _answer_all, told)
+
+
+def _answer_all(answers: Iterable[tuple[Ticket, Any]]) -> None:
+    for ticket, answer in answers:
+        ticket.answer(answer)
+
+
+def _call_in(
+    loop: asyncio.AbstractEventLoop, callback: Callable[..., object], value: object
+) -> None:
+    """Call back in a loop, unless it was closed: then nobody waits there any more."""
+    try:
+        loop.call_soon_threadsafe(callback, value)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from threading import get_ident
 from typing import TypeVar
 
 from holdfast.service.requests import Plan, World
@@ -29,7 +30,9 @@ class SyncWorld:
 
 def run(plan: Plan[T], world: World) -> T:
     """Run one plan to its end; what a request raises is raised inside the plan."""
+    under_way = world.store.under_way
     try:
+        under_way[plan] = get_ident()
         ask = plan.send(None)
         while True:
             try:
@@ -40,6 +43,8 @@ def run(plan: Plan[T], world: World) -> T:
                 ask = plan.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # (what a plan returns)
+    finally:
+        under_way.pop(plan, None)
 
 
 def draw_tokens(count: int) -> list[str]:

@@ -38,11 +38,11 @@ from holdfast.stores.contract import Checkpoint, Outcome, Write, WriteRefusedErr
 
 
 class Begun(Struct, frozen=True):
-    """A call under way: when it began, its commands' tokens, and the conflict it met so far."""
+    """Calls under way: when they began, their commands' tokens, and the conflict met so far."""
 
     started: float
     tokens: Sequence[str]
-    conflict: VersionConflictError
+    conflict: VersionConflictError | None = None
 
 
 class Terms(Struct, frozen=True):
@@ -93,7 +93,7 @@ def settle(
     together = frozenset(group.id for group in groups) if len(groups) > 1 else ()
     attempts = Attempts(binding.retry, binding.machine.name, id, started, terms.timeout_seconds)
     failure = None
-    if begun is not None:
+    if begun is not None and begun.conflict is not None:
         failure = yield from _late(binding, groups, attempts, begun.conflict)
         groups = [_renewed(binding, group) for group in groups]
     while failure is None:
@@ -154,13 +154,17 @@ def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Ans
     return begun
 
 
-def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
+def begin_each(
+    binding: Binding, groups: Sequence[Group], begun: Begun | None = None
+) -> Plan[list[Any]]:
     """Make the first attempt for every group, sharing one load and one commit.
 
     Answers with each group's own answers, or, where it came too late, with the plan by which it
     goes on alone. Takes neither a breaker nor handlers that are awaited.
     """
-    started, tokens = yield Begin(_count(groups))
+    if begun is None:
+        begun = Begun(*(yield Begin(_count(groups))))
+    started, tokens = begun.started, begun.tokens
     loaded = yield Load([group.key(binding.machine.name) for group in groups])
     decisions = decide(binding, groups, loaded, tokens)
     attempts = Attempts(binding.retry, binding.machine.name, None, started)
@@ -176,8 +180,8 @@ def begin_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[Any]]:
         if error is None:
             settled.append(decision.answers)
         elif isinstance(error, VersionConflictError):
-            begun = Begun(started, tokens[start:end], error)
-            settled.append(settle(binding, (group,), begun=begun))
+            late_one = Begun(started, tokens[start:end], error)
+            settled.append(settle(binding, (group,), begun=late_one))
         else:
             settled.append([error] * len(group.calls))
         start = end

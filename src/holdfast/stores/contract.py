@@ -7,6 +7,8 @@ writes both or neither. Conflicts are answers, not exceptions. The conformance s
 
 from __future__ import annotations
 
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -62,6 +64,8 @@ MAX_BATCH = 1_000
 """The most entities that one load or commit takes."""
 MAX_PAGE = 1_000
 """The most rows that one page takes."""
+CLOSE_SECONDS = 5.0
+"""How long closing waits at most for what other threads have under way."""
 
 
 class Drainable(Protocol):
@@ -81,6 +85,8 @@ class Store(ABC):
     url: str
 
     def __init__(self) -> None:
+        self.under_way: dict[object, int] = {}
+        """What has been accepted and is not finished, and the thread that is to finish it."""
         self._users: WeakSet[Drainable] = WeakSet()
 
     def before_close(self, user: Drainable) -> None:
@@ -118,6 +124,16 @@ class Store(ABC):
     ) -> None:
         """Close the store."""
         self.close()
+
+    def finish(self) -> None:
+        """Wait, CLOSE_SECONDS at most, for what other threads have under way by now."""
+        patience = time.monotonic() + CLOSE_SECONDS
+        own = threading.get_ident()
+        others = {thread.ident for thread in threading.enumerate()} - {own}  # fewer after a fork
+        begun = [work for work, thread in self.under_way.copy().items() if thread in others]
+        for work in begun:
+            while work in self.under_way and time.monotonic() < patience:
+                time.sleep(0.001)
 
     @abstractmethod
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
@@ -203,7 +219,10 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Finish what was accepted and let go of the store; closing twice is harmless."""
+        """Finish what was accepted, as `finish` does, and let go of the store.
+
+        Closing twice is harmless.
+        """
 
 
 def expect_batch(entities: Sequence[object], more: Sequence[object] = ()) -> None:

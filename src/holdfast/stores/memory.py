@@ -147,7 +147,10 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._unusable = "is closed; open it again with open_store"
+        try:
+            self.finish()
+        finally:
+            self._unusable = "is closed; open it again with open_store"
 
     def before_fork(self) -> None:
         """Nothing to let go of."""
@@ -158,6 +161,7 @@ class MemoryStore(Store):
     def after_fork_in_child(self) -> None:
         """Refuse to go on as a copy that the parent never sees."""
         self._turns = Turns(self.url)
+        self.under_way.clear()
         self._unusable = "was opened before a fork and stayed with the parent process"
 
     def _alone(self, act: Callable[..., T], *given: Any) -> T:

@@ -142,7 +142,10 @@ class PostgresStore(Store):
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._connections.close()
+        try:
+            self.finish()
+        finally:
+            self._connections.close()
 
     def before_fork(self) -> None:
         """Nothing to let go of: the parent goes on with its connections."""
@@ -153,6 +156,7 @@ class PostgresStore(Store):
     def after_fork_in_child(self) -> None:
         """Begin anew, with connections of this process."""
         self._connections.forget()
+        self.under_way.clear()
         self._group = self._new_group()
 
     def _read(self, begin: Callable[[], Steps[T]]) -> T:

@@ -182,8 +182,11 @@ class SqliteStore(Store):
         self.connections.read(lambda connection: None)
 
     def close(self) -> None:
-        """See `Store.close`. Waits for a write that is under way."""
-        self.connections.close()
+        """See `Store.close`."""
+        try:
+            self.finish()
+        finally:
+            self.connections.close()
 
     def before_fork(self) -> None:
         """Wait, with a bound, for what is under way, and close every connection to a file."""
@@ -196,6 +199,7 @@ class SqliteStore(Store):
     def after_fork_in_child(self) -> None:
         """Begin anew, or refuse to where the parent's connections could not be closed before."""
         self.connections.after_fork_in_child()
+        self.under_way.clear()
         self._group = self._new_group()
 
     def _fetch(self, query: str, **parameters: Any) -> list[Any]:

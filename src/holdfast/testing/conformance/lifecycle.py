@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from holdfast.errors import NotFoundError, StoreError
+from holdfast.record import Context
+from holdfast.service.service import Service
 from holdfast.stores.contract import Checkpoint, Key, Store
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.conformance.base import (
@@ -20,7 +22,7 @@ from holdfast.testing.conformance.base import (
     versions,
 )
 from holdfast.testing.consistency import faults
-from holdfast.testing.sample import Add, Open
+from holdfast.testing.sample import Add, Open, sample
 from holdfast.testing.writes import write
 
 THREADS = 8
@@ -166,6 +168,25 @@ class Threads(Suite):
             finally:
                 done.set()
             assert all(reader.result() > 0 for reader in readers)
+
+    def test_closing_lets_a_call_end_that_another_thread_has_begun(self, open: Opener) -> None:
+        """Given one whose handler is asked, its caller has its record."""
+        store = open()
+        begun, closing = threading.Event(), threading.Event()
+
+        def wait(context: Context) -> None:
+            begun.set()
+            assert closing.wait(10)
+
+        with ThreadPoolExecutor(2) as pool:
+            call = pool.submit(Service(sample, store, deps=wait).handle, "e", Add())
+            assert begun.wait(10)
+            end = pool.submit(store.close)
+            with pytest.raises(TimeoutError):
+                end.result(timeout=0.05)
+            closing.set()
+            assert call.result().version == 1
+            end.result()
 
     def test_one_may_close_it_while_others_use_it(self, open: Opener) -> None:
         """They are told that it is closed, and what was written before is whole."""
