@@ -1,30 +1,27 @@
-"""Classes that states are made of: what they do not know is refused, and they build themselves."""
+"""Classes that states are made of: what they do not know is refused, wherever they stand."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import InitVar, dataclass
-from dataclasses import field as dataclass_field
+import typing
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
-from types import ModuleType
-from typing import Annotated, Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
 
 import attrs
 import msgspec
 import pydantic
 import pydantic.dataclasses
 import pytest
+from tests.machine.parts import Keep, holder_of, one_state, refusal
 
 from holdfast import (
-    Command,
     DecodeError,
-    DefinitionError,
     Machine,
     Meta,
     Service,
     State,
-    ValidationError,
     field,
     open_store,
 )
@@ -43,6 +40,9 @@ class Data:
 class Attrs:
     sku: str
     gift: bool = False
+
+
+Alias = NewType("Alias", Attrs)
 
 
 class Model(pydantic.BaseModel, frozen=True):
@@ -118,18 +118,6 @@ CODECS: dict[str, Codec[Any]] = {
     "built": Codec("state", [Whole]),
     "native": Codec("state", [Natives]),
 }
-
-
-def holder_of(cls: Any) -> Any:
-    """Return a state with a part of a class."""
-    return msgspec.defstruct("Holder", [("part", cls)], bases=(State,), frozen=True, tag=True)
-
-
-def refusal(call: Callable[..., object], *arguments: Any) -> tuple[str, str | None]:
-    """Return what a refused call says, and the path."""
-    with pytest.raises(ValidationError) as raised:
-        call(*arguments)
-    return str(raised.value), raised.value.path
 
 
 def sound_parts() -> dict[str, Any]:
@@ -229,10 +217,6 @@ def test_constraints_and_types_of_parts_are_kept(how: str) -> None:
         assert refusal(CODECS[how].parse, {"$type": tag, **given})[1] == path
 
 
-class Keep(Command):
-    pass
-
-
 class Kept(State):
     data: Data
 
@@ -250,385 +234,17 @@ class KeptLater(State, tag="Kept"):
     data: Smaller
 
 
-def one_state(cls: type) -> Machine[Any, Any, Any]:
-    """Return a machine of one state, which every command keeps."""
-    machine: Machine[Any, Any, Any] = Machine("kept", state=cls, command=Keep)
-
-    def keep(state: Any, command: Keep) -> Any:
-        return state or cls(data=Struct("a", gift=True))
-
-    keep.__annotations__ |= {"state": cls | None, "return": cls}
-    machine.on(keep)
-    return machine
-
-
 def test_a_field_that_was_removed_is_an_error_when_it_is_read() -> None:
     """Otherwise the next command would write the part without it."""
 
     with open_store("memory://") as store:
-        Service(one_state(KeptBefore), store).handle("k-1", Keep())
+        first = KeptBefore(data=Struct("a", gift=True))
+        Service(one_state(KeptBefore, first), store).handle("k-1", Keep())
         later = Service(one_state(KeptLater), store)
         for call in (later.get, later.history, lambda id: later.handle(id, Keep())):
             with pytest.raises(DecodeError, match="unknown field `gift`"):
                 call("k-1")
         assert Service(one_state(Kept), store).get("k-1").state == Kept(data=Data("a", gift=True))
-
-
-class RefusedError(Exception):
-    pass
-
-
-def lower(text: str) -> str:
-    return text.lower()
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class PydanticData:
-    code: str = pydantic.Field(pattern="^[a-z]*$")
-
-
-@attrs.frozen
-class Converted:
-    code: str = attrs.field(converter=lower)
-
-
-@dataclass(frozen=True)
-class OwnInit:
-    code: str
-
-    def __init__(self, code: str) -> None:
-        if not code.islower():
-            raise RefusedError
-        object.__setattr__(self, "code", code)
-
-
-@dataclass(frozen=True)
-class Derived:
-    code: str
-    size: int = dataclass_field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size", len(self.code))
-
-
-@dataclass(frozen=True)
-class Private:
-    _code: str
-
-
-class Held(State):
-    pydantic: PydanticData | None = None
-    converted: Converted | None = None
-    own: OwnInit | None = None
-    derived: Derived | None = None
-    private: Private | None = None
-
-
-HELD: Codec[Any] = Codec("state", [Held])
-
-
-@pytest.mark.parametrize("cls", [PydanticData, Converted, OwnInit, Derived, Private])
-def test_a_class_reads_and_writes_alike_as_member_and_as_part(cls: Any) -> None:
-    """Its constructor builds it, and what it takes is what is stored."""
-    holder = holder_of(cls)
-    as_member: Codec[Any] = Codec("state", [cls])
-    as_part: Codec[Any] = Codec("state", [holder])
-    value = cls("ab")
-    name = "_code" if cls is Private else "code"
-
-    text, copy = as_member.encode(value)
-    assert copy == value
-    assert text == f'{{"$type":"{cls.__name__}","{name}":"ab"}}'
-    text, copy = as_part.encode(holder(part=value))
-    assert copy == holder(part=value)
-    assert text == f'{{"$type":"Holder","part":{{"{name}":"ab"}}}}'
-
-    read = [
-        outcome(as_member, {"$type": cls.__name__, name: "AB"}, ""),
-        outcome(as_part, {"$type": "Holder", "part": {name: "AB"}}, ".part"),
-    ]
-    assert read[0] == read[1]
-
-
-def outcome(codec: Codec[Any], data: dict[str, Any], step: str) -> Any:
-    """Return the part that is read, or what is said and where within the part."""
-    try:
-        value = codec.parse(data)
-    except ValidationError as error:
-        return str(error).partition(": ")[2], str(error.path).removeprefix(f"${step}")
-    return value.part if step else value
-
-
-@dataclass(frozen=True)
-class OwnNew:
-    code: str
-
-    def __new__(cls, code: str) -> OwnNew:
-        if not code.islower():
-            raise RefusedError
-        return object.__new__(cls)
-
-
-class Guarded(type):
-    def __call__(cls, code: str) -> Any:
-        if not code.islower():
-            raise RefusedError
-        return super().__call__(code)
-
-
-@dataclass(frozen=True)
-class OwnCall(metaclass=Guarded):
-    code: str
-
-
-@dataclass
-class OwnSet:
-    code: str
-
-    def __setattr__(self, name: str, value: str) -> None:
-        if not value.islower():
-            raise RefusedError
-        super().__setattr__(name, value)
-
-
-@pytest.mark.parametrize("cls", [OwnInit, OwnNew, OwnCall, OwnSet])
-def test_however_a_class_intervenes_where_it_is_built_it_does_so_as_a_part(cls: Any) -> None:
-    """As msgspec would not, which calls nothing of this."""
-    codec: Codec[Any] = Codec("state", [holder_of(cls)])
-
-    assert codec.parse({"$type": "Holder", "part": {"code": "a"}}).part == cls("a")
-    assert refusal(codec.parse, {"$type": "Holder", "part": {"code": "A"}}) == (
-        "the state is not valid at $.part: RefusedError",
-        "$.part",
-    )
-
-
-@dataclass(frozen=True)
-class Base(Generic[T]):
-    first: T
-    rest: tuple[T, ...] = ()
-
-
-U = TypeVar("U")
-
-
-@dataclass(frozen=True)
-class Narrowed(Base[int], Generic[U]):
-    other: U | None = None
-
-
-@dataclass(frozen=True)
-class Passed(Base[list[T]]):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "path"),
-    [
-        (Base[int], {"first": "a"}, "$.part.first"),
-        (Base[int], {"first": 1, "rest": ["a"]}, "$.part.rest[0]"),
-        (Narrowed[str], {"first": "a"}, "$.part.first"),
-        (Narrowed[str], {"first": 1, "rest": ["a"]}, "$.part.rest[0]"),
-        (Narrowed[str], {"first": 1, "other": 1}, "$.part.other"),
-        (Passed[str], {"first": "a"}, "$.part.first"),
-        (Passed[str], {"first": [1]}, "$.part.first[0]"),
-    ],
-    ids=range(7),
-)
-@pytest.mark.parametrize("built", [False, True])
-def test_the_variables_of_a_generic_part_are_filled_in(
-    built: bool, kind: Any, given: dict[str, Any], path: str
-) -> None:
-    """Those of the classes that it inherits from, too; whether or not msgspec builds it."""
-    fields: Any = [("part", kind), ("more", Attrs | None if built else int, None)]
-    holder = msgspec.defstruct("Holder", fields, bases=(State,), frozen=True, tag=True)
-    codec: Codec[Any] = Codec("state", [holder])
-    sound: dict[str, Any] = {"first": [] if kind is Passed[str] else 1}
-
-    assert codec.parse({"$type": "Holder", "part": sound}).part == kind(**sound)
-    assert refusal(codec.parse, {"$type": "Holder", "part": given})[1] == path
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brings class X[T]")
-def test_a_class_may_declare_its_variables_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`class Box[T]`, and aliases with variables, with annotations that are evaluated late."""
-    module = ModuleType("declared_parts")
-    monkeypatch.setitem(sys.modules, "declared_parts", module)
-    source = """
-from __future__ import annotations
-from dataclasses import dataclass
-from holdfast import State
-type Several[T] = tuple[T, ...]
-type Name = str
-@dataclass(frozen=True)
-class Crate[T]:
-    @dataclass(frozen=True)
-    class Label:
-        text: Name
-    content: T
-    label: Label
-    more: Several[Crate[T]] = ()
-class Holder(State):
-    part: Crate[int]
-"""
-    exec(source, vars(module))
-    codec: Codec[Any] = Codec("state", [module.Holder])
-    part = {"content": 1, "label": {"text": "a"}, "more": []}
-
-    value = codec.parse({"$type": "Holder", "part": {**part, "more": [part]}})
-
-    assert value.part.more[0].label == module.Crate.Label("a")
-    assert codec.encode(value)[1] == value
-    for wrong, path in (
-        ({"content": "1"}, "$.part.content"),
-        ({"label": {"text": "a", "x": 1}}, "$.part.label"),
-        ({"more": [{**part, "content": "1"}]}, "$.part.more[0].content"),
-    ):
-        assert refusal(codec.parse, {"$type": "Holder", "part": part | wrong})[1] == path
-
-
-@pytest.mark.parametrize(
-    ("given", "path", "says"),
-    [
-        ({"pydantic": {"code": "A"}}, "$.pydantic.code", "should match pattern"),
-        ({"own": {"code": "A"}}, "$.own", "RefusedError"),
-        ({"derived": {"code": "A", "size": 1}}, "$.derived", "unknown field `size`"),
-    ],
-)
-def test_what_the_constructor_of_a_part_refuses_is_refused(
-    given: Any, path: str, says: str
-) -> None:
-    """With the path to the part, whatever it raises."""
-    message, where = refusal(HELD.parse, {"$type": "Held"} | given)
-
-    assert where == path
-    assert says in message
-
-
-def test_converters_of_a_part_run() -> None:
-    """As where it is built by hand."""
-    assert HELD.parse({"$type": "Held", "converted": {"code": "A"}}).converted == Converted("a")
-
-
-class Positive(State):
-    number: int
-
-    def __post_init__(self) -> None:
-        if self.number < 1:
-            raise AssertionError("it is positive")
-
-
-class Strict(Command):
-    number: int
-
-    def __post_init__(self) -> None:
-        if self.number < 0:
-            raise RefusedError("it is negative")
-
-
-strict = Machine("strict", state=Positive, command=Strict)
-
-
-@strict.on
-def make(state: Positive | None, command: Strict) -> Positive:
-    return Positive(number=command.number or 1)
-
-
-def test_whatever_a_constructor_raises_is_a_validation_error_where_others_send() -> None:
-    """Assertions and errors of one's own, too."""
-    assert refusal(strict.parse_command, {"$type": "Strict", "number": -1}) == (
-        "the command is not valid at $: it is negative",
-        "$",
-    )
-    assert refusal(strict.state_codec.parse, '{"$type":"Positive","number":0}') == (
-        "the state is not valid at $: it is positive",
-        "$",
-    )
-
-
-def test_whatever_a_constructor_raises_is_a_decode_error_where_it_is_stored() -> None:
-    """The entity is named."""
-
-    class Stricter(State, tag="Positive"):
-        number: int
-
-        def __post_init__(self) -> None:
-            if self.number < 5:
-                raise AssertionError
-
-    machine = Machine("strict", state=Stricter, command=Strict)
-
-    @machine.on
-    def make(state: Stricter, command: Strict) -> Stricter:
-        raise AssertionError("never called")
-
-    with open_store("memory://") as store:
-        Service(strict, store).handle("s-1", Strict(number=3))
-        later = Service(machine, store)
-        for call in (later.get, later.history, lambda id: later.handle(id, Strict(number=1))):
-            with pytest.raises(DecodeError, match=r"s-1.*AssertionError"):
-                call("s-1")
-
-
-@dataclass(frozen=True)
-class WithInitVar:
-    number: int
-    seed: InitVar[int]
-
-
-@dataclass(frozen=True)
-class OtherInit:
-    number: int
-    size: int
-
-    def __init__(self, number: int) -> None:
-        object.__setattr__(self, "number", number)
-        object.__setattr__(self, "size", 1)
-
-
-@dataclass(frozen=True)
-class SecretData:
-    code: str = field(secret=True)
-
-
-@attrs.frozen
-class SecretAttrs:
-    code: str = field(secret=True)
-
-
-class SecretModel(pydantic.BaseModel, frozen=True):
-    code: str = field(secret=True)
-
-
-@dataclass(frozen=True)
-class RenamedData:
-    code: str = field(name="Code")
-
-
-@pytest.mark.parametrize(
-    ("cls", "says"),
-    [
-        (WithInitVar, r"WithInitVar has a constructor that takes 'seed', which is no field"),
-        (OtherInit, r"OtherInit has a constructor that does not take 'size', which is one of"),
-    ],
-)
-def test_a_class_that_cannot_be_built_from_its_fields_is_refused_at_first_use(
-    cls: Any, says: str
-) -> None:
-    """As member and as part."""
-    for state in (cls, holder_of(cls)):
-        with pytest.raises(DefinitionError, match=rf"kept: {says}"):
-            one_state(state).compile()
-
-
-@pytest.mark.parametrize("cls", [SecretData, SecretAttrs, SecretModel, RenamedData])
-def test_a_field_that_is_declared_as_that_of_a_state_is_refused(cls: Any) -> None:
-    """In another class it would hide nothing: as member at import, as part at first use."""
-    says = rf"kept: {cls.__name__} declares a field with holdfast\.field"
-    with pytest.raises(DefinitionError, match=says):
-        Machine("kept", state=cls, command=Keep)
-    with pytest.raises(DefinitionError, match=says):
-        one_state(holder_of(cls)).compile()
 
 
 def test_a_mapping_with_keys_that_are_no_names_may_be_a_part() -> None:
@@ -669,3 +285,65 @@ def test_a_part_has_one_text_whatever_stands_beside_it() -> None:
     assert Codec[Any]("state", [WithTime]).decode('{"$type":"With","sparse":{"other":1}}') == (
         WithTime(sparse=Sparse(other=1))
     )
+
+
+@dataclass(frozen=True)
+class Partial:
+    number: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Partials(State):
+    partial: Partial
+    attrs: Attrs | None = None
+
+
+@pytest.mark.parametrize("number", [1, msgspec.UNSET])
+def test_a_field_that_is_not_set_is_not_stored(number: Any) -> None:
+    """As a member and as a part, built by msgspec or by its class."""
+    as_member: Codec[Any] = Codec("state", [Partial])
+    value = Partials(partial=Partial(number))
+    for codec, part in ((Codec[Any]("state", [Partials]), value), (as_member, value.partial)):
+        text, copy = codec.encode(part)
+        assert copy == part
+        assert ("number" in text) == (number == 1)
+
+
+def test_containers_of_every_kind_may_hold_parts() -> None:
+    """Under their abstract names, too."""
+
+    class Shelf(State):
+        several: Sequence[Attrs] = ()
+        by_name: Mapping[str, Attrs] = field(default_factory=dict)
+        old: typing.List[Attrs] = field(default_factory=list)  # noqa: UP006 (people write it)
+        some: AbstractSet[Attrs] = frozenset()
+        either: Attrs | int | None = None
+        pair: tuple[int, Attrs] | None = None
+        none: tuple[()] = ()
+        named: Alias | None = None
+
+    Machine("shelf", state=Shelf, command=Keep)
+    codec: Codec[Any] = Codec("state", [Shelf])
+    part = Attrs("a")
+    value = Shelf(
+        several=[part],
+        by_name={"x": part},
+        old=[part],
+        some={part},
+        either=part,
+        pair=(1, part),
+        named=Alias(part),
+    )
+
+    assert codec.encode(value)[1] == value
+    assert codec.parse({"$type": "Shelf", "either": 5}).either == 5
+    wrong: dict[str, Any] = {"sku": "a", "gfit": 1}
+    for given in (
+        {"several": [wrong]},
+        {"by_name": {"x": wrong}},
+        {"old": [wrong]},
+        {"some": [wrong]},
+        {"either": wrong},
+        {"pair": [1, wrong]},
+        {"named": wrong},
+    ):
+        assert "unknown field `gfit`" in refusal(codec.parse, {"$type": "Shelf", **given})[0]

@@ -106,7 +106,8 @@ def _plain_object(value: Any) -> Any:
     if isinstance(value, Opaque):
         return _opaque(value.value, value.dumped())
     if is_foreign(type(value)):
-        return {field.stored: _plain(value_of(value, field)) for field in fields_of(type(value))}
+        parts = ((each.stored, value_of(value, each)) for each in fields_of(type(value)))
+        return {name: _plain(part) for name, part in parts if part is not msgspec.UNSET}
     return value
 
 
