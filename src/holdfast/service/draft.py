@@ -35,24 +35,11 @@ SCHEMA_VERSION = 1
 class Draft:
     """An entity while commands for it are decided: first as loaded, then as each leaves it.
 
-    `together` has the ids of those that are written with it or not at all.
+    `row` is the entity as it is so far. `together` has the ids of those that are written with it
+    or not at all.
     """
 
-    __slots__ = (
-        "created_at",
-        "entered_version",
-        "id",
-        "loaded",
-        "log",
-        "machine",
-        "made",
-        "purged",
-        "state_text",
-        "state_type",
-        "together",
-        "updated_at",
-        "version",
-    )
+    __slots__ = ("id", "loaded", "log", "machine", "made", "purged", "row", "together")
 
     def __init__(
         self, machine: AnyMachine, id: str, loaded: Loaded, together: Container[str] = ()
@@ -61,23 +48,12 @@ class Draft:
         self.id = id
         self.loaded = loaded
         self.together = together
+        self.row = loaded.entity or EntityRow(
+            machine.name, id, 0, None, None, SCHEMA_VERSION, "", "", 0, ""
+        )
         self.log: list[LogRow] = []
         self.made: dict[str, tuple[Call, Record[Any]]] = {}
         self.purged = False
-        row = loaded.entity
-        if row is None:
-            self.version = 0
-            self.state_type: str | None = None
-            self.state_text: str | None = None
-            self.created_at = self.updated_at = ""
-            self.entered_version = 0
-        else:
-            self.version = row.version
-            self.state_type = row.state_type
-            self.state_text = row.state
-            self.created_at = row.created_at
-            self.updated_at = row.updated_at
-            self.entered_version = row.entered_version
 
     def copy(self) -> Draft:
         """Return the entity as it is so far; what is decided on the one, the other never sees."""
@@ -93,12 +69,12 @@ class Draft:
     @property
     def is_live(self) -> bool:
         """Whether there is an entity, so far."""
-        return self.state_type is not None
+        return self.row.state_type is not None
 
     @property
     def live_version(self) -> int:
         """The version that callers know: 0 where there is no live entity."""
-        return self.version if self.is_live else 0
+        return 0 if self.row.state_type is None else self.row.version
 
     @property
     def state(self) -> Any:
@@ -107,9 +83,10 @@ class Draft:
         It is decoded anew each time: what a handler does to it, its caller or its successor
         never sees.
         """
-        if self.state_type is None:
+        row = self.row
+        if row.state_type is None:
             return None
-        return decode(self.machine, self.id, self.version, "state", self.state_text)
+        return decode(self.machine, self.id, row.version, "state", row.state)
 
     def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide one command and take its result over."""
@@ -163,20 +140,18 @@ class Draft:
         if call.expected_version is not None or call.at is not None:
             self._expect(call)
             now = call.at or now
-        version = 0 if self.state_type is None else self.version
+        row = self.row
+        version = 0 if row.state_type is None else row.version
         return Context(now, token, self.id, version, call.metadata)
 
     def take(self, call: Call, context: Context, state: Any) -> Record[Any]:
         """Take over what the handler returned, and return the record of it."""
-        text = None
-        if state is not None:
-            state, text = self._encoded(call, state)
-        elif self.state_type is None:
+        if state is None and self.row.state_type is None:
             raise DefinitionError(
                 f"the handler of {call.command_type} returned None where there is no "
                 f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
             )
-        record = self._take(call, context.token, context.now, state, text)
+        record = self._become(call, "command", state, context.token, context.now)
         if call.key is not None:
             self.made[call.key] = call, record
         return record
@@ -193,10 +168,10 @@ class Draft:
     def _expect_time(self, at: datetime) -> None:
         """Raise ValidationError unless a time lies between the last transition and now."""
         entity = entity_name(self.machine.name, self.id)
-        if self.updated_at and at < parse_time(self.updated_at):
+        updated_at = self.row.updated_at
+        if updated_at and at < parse_time(updated_at):
             raise ValidationError(
-                f"at={at.isoformat()} is before the last transition of {entity}, at "
-                f"{self.updated_at}"
+                f"at={at.isoformat()} is before the last transition of {entity}, at {updated_at}"
             )
         if at > self.loaded.now:
             raise ValidationError(
@@ -205,92 +180,80 @@ class Draft:
                 "whose times never fall"
             )
 
-    def _encoded(self, call: Call, state: Any) -> tuple[Any, str]:
-        try:
-            text, copy = self.machine.state_codec.encode(state)
-        except ValidationError as error:
-            entity = entity_name(self.machine.name, self.id)
-            what = f"{call.command_type} would leave" if call.command_type else "this would leave"
-            raise ValidationError(
-                f"{what} {entity} in a state that cannot be stored: {error}; nothing was written",
-                error.path,
-            ) from error
-        return copy, text
-
     def record(self) -> Record[Any]:
         """Return the entity, which must be live, as it is so far."""
-        created_at, updated_at = parse_time(self.created_at), parse_time(self.updated_at)
-        return Record(self.machine.name, self.id, self.version, self.state, created_at, updated_at)
+        row = self.row
+        created_at, updated_at = parse_time(row.created_at), parse_time(row.updated_at)
+        return Record(self.machine.name, self.id, row.version, self.state, created_at, updated_at)
 
     def writes(self) -> list[Write]:
         """Return what makes the answers true: one write, or none where nothing changes."""
         if not self.log:
             return []
-        entity = EntityRow(
-            self.machine.name,
-            self.id,
-            self.version,
-            self.state_type,
-            self.state_text,
-            SCHEMA_VERSION,
-            self.created_at,
-            self.updated_at,
-            self.entered_version,
-            "",
-        )
         row = self.loaded.entity
         expected, digest = (0, "") if row is None else (row.version, row.digest)
-        return [Write(expected, digest, entity, tuple(self.log), self.purged)]
+        return [Write(expected, digest, self.row, tuple(self.log), self.purged)]
 
     def stage(self, call: Call, state: Any, token: str) -> Record[Any]:
         """Take over a state that no handler decided; the log says that it was staged."""
-        copy, text = self._encoded(call, state)
-        return self._take(call, token, self.loaded.now, copy, text, kind="staged")
+        return self._become(call, "staged", state, token, self.loaded.now)
 
     def _purge(self, call: Call, token: str) -> Record[Any]:
         if self.loaded.entity is None:
             raise NotFoundError(self.machine.name, self.id)
         self.purged = True
-        return self._take(call, token, self.loaded.now, None, None)
+        return self._become(call, "command", None, token, self.loaded.now)
 
-    def _take(
-        self,
-        call: Call,
-        token: str,
-        now: datetime,
-        state: Any,
-        text: str | None,
-        *,
-        kind: Kind = "command",
+    def _become(
+        self, call: Call, kind: Kind, state: Any, token: str, now: datetime
     ) -> Record[Any]:
-        """Become what the command leads to, and return the record of it."""
-        at = format_time(now)
-        from_type = self.state_type
-        is_new = from_type is None and state is not None
-        shown = state if state is not None or call.purge else self.state
-        to_type = None if state is None else self.machine.state_codec.names[type(state)]
-        self.version += 1
-        if is_new:
-            self.created_at = at
-        if to_type != from_type:
-            self.entered_version = self.version
-        self.updated_at = at
-        self.state_type, self.state_text = to_type, text
+        """Become what the command leads to, None being a deletion; return the record of it."""
+        before = self.row
+        machine = before.machine
+        version = before.version + 1
+        at = created_at = format_time(now)
+        created = now
+        if state is None:
+            shown = None if call.purge else self.state
+            to_type = text = text_version = None
+            kind = "deletion"
+        else:
+            codec = self.machine.state_codec
+            try:
+                text, shown = codec.encode(state)
+            except ValidationError as error:
+                raise self._unstorable(call, error) from error
+            to_type, text_version = codec.names[type(shown)], SCHEMA_VERSION
+        if state is None or before.state_type is not None:
+            created_at = before.created_at
+            created = parse_time(created_at)
+        self.row = EntityRow(
+            machine,
+            self.id,
+            version,
+            to_type,
+            text,
+            SCHEMA_VERSION,
+            created_at,
+            at,
+            before.entered_version if to_type == before.state_type else version,
+            before.digest,
+        )
         self.log.append(
             LogRow(
                 0,
-                self.machine.name,
+                machine,
                 self.id,
-                self.version,
-                kind if to_type else "deletion",
-                from_type,
+                version,
+                kind,
+                before.state_type,
                 to_type,
                 call.command_type,
                 call.command_text,
                 None,
                 text,
-                SCHEMA_VERSION if call.command_text else None,
-                SCHEMA_VERSION if text else None,
+                None if call.command_text is None else SCHEMA_VERSION,
+                text_version,
                 call.metadata_text,
                 call.key,
                 token,
@@ -299,12 +262,12 @@ class Draft:
                 "",
             )
         )
-        return Record(
-            self.machine.name,
-            self.id,
-            self.version,
-            shown,
-            now if is_new else parse_time(self.created_at),
-            now,
-            state is None,
+        return Record(machine, self.id, version, shown, created, now, state is None)
+
+    def _unstorable(self, call: Call, error: ValidationError) -> ValidationError:
+        entity = entity_name(self.machine.name, self.id)
+        what = f"{call.command_type} would leave" if call.command_type else "this would leave"
+        return ValidationError(
+            f"{what} {entity} in a state that cannot be stored: {error}; nothing was written",
+            error.path,
         )
