@@ -16,6 +16,7 @@ from holdfast import (
     Service,
     State,
 )
+from holdfast.service.call import check_request
 from holdfast.service.requests import Plan
 from holdfast.service.runner import run
 from holdfast.stores.contract import Checkpoint, Key, Loaded, Outcome, Store, Write
@@ -241,7 +242,9 @@ def handle_plan(
 ) -> Plan[Record[OrderState] | Exception]:
     """Return the plan of a `handle` call."""
     timeout = options.pop("timeout", None)
-    return orders.plans.handle(Request(id, command, **options), timeout)
+    call = check_request(orders.machine, Request(id, command, **options))
+    [answer] = yield from orders.plans.handle(call, timeout)
+    return answer
 
 
 def handle_in(

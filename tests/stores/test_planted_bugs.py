@@ -45,8 +45,9 @@ BUGS = {
     ),
     "a conflict is logged all the same": Bug(
         "stores/sqlite/statements.py",
-        "            outcomes.append(_too_late(connection, write))\n",
-        "            outcomes.append(_too_late(connection, write))\n            rows += each.log\n",
+        "        return _too_late(connection, write)\n",
+        "        connection.execute(_INSERT_TRANSITION, log[0])\n"
+        "        return _too_late(connection, write)\n",
     ),
     "the entity keeps its old state": Bug(
         f"{SQL}/queries.sql",
@@ -55,8 +56,8 @@ BUGS = {
     ),
     "the log is written without the entity": Bug(
         "stores/sqlite/statements.py",
-        "if connection.execute(statement, each.entity).rowcount == 1:",
-        "if write.expected or connection.execute(statement, each.entity).rowcount == 1:",
+        "if connection.execute(statement, entity).rowcount != 1:",
+        "if not write.expected and connection.execute(statement, entity).rowcount != 1:",
     ),
     "a checkpoint is written in a transaction of its own": Bug(
         "stores/sqlite/statements.py",
@@ -70,8 +71,8 @@ BUGS = {
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py",
-        "len(decision.writes) > 1 or checkpoint is not None",
-        "len(decision.writes) > 1",
+        "len(writes) > 1 or self.checkpoint is not None",
+        "len(writes) > 1",
     ),
     "a checkpoint moves from anywhere": Bug(
         "stores/outcomes.py", "due = position == (checkpoint.after or 0)", "due = position >= 0"
@@ -92,8 +93,8 @@ BUGS = {
     ),
     "the log is not in the order of the writes": Bug(
         "stores/sqlite/statements.py",
-        "rows = [row for each in bound for row in each.log]",
-        "rows = [row for each in bound[::-1] for row in each.log]",
+        "rows = [row for _, log in bound for row in log]",
+        "rows = [row for _, log in bound[::-1] for row in log]",
     ),
     "the log is read by entity": Bug(
         f"{SQL}/queries.sql",
@@ -123,13 +124,13 @@ BUGS = {
     ),
     "of several purges in one commit none erases anything": Bug(
         "stores/sqlite/statements.py",
-        "    if any(each.write.purge for each in bound):\n        return False\n",
+        "    if any(write.purge for write in writes):\n        return False\n",
         "",
     ),
     "the purge of a deleted entity is not recorded": Bug(
         "service/draft.py",
-        "        return self._take(call, token, self.loaded.now, None, None)\n",
-        "        record = self._take(call, token, self.loaded.now, None, None)\n"
+        '        return self._become(call, "command", None, token, self.loaded.now)\n',
+        '        record = self._become(call, "command", None, token, self.loaded.now)\n'
         "        if self.log[-1].from_type is None:\n"
         "            self.log.pop()\n"
         "        return record\n",

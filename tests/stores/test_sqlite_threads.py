@@ -47,14 +47,26 @@ class CountingStore(SqliteStore):
         super().__init__(str(path), clock=utc_now)
         self.transactions = 0
         self.before: Callable[[], object] = lambda: None
-        write = self.connections.write
+        write, write_at_once = self.connections.write, self.connections.write_at_once
 
-        def count_and_write(*given: Any) -> Any:
-            self.transactions += 1
-            self.before()
-            return write(*given)
+        def counted(apply: Callable[..., Any]) -> Callable[..., Any]:
+            def count_and_apply(*given: Any) -> Any:
+                self.transactions += 1
+                self.before()
+                return apply(*given)
+
+            return count_and_apply
+
+        def count_and_write(timeout_seconds: float | None, apply: Any, *given: Any) -> Any:
+            return write(timeout_seconds, counted(apply), *given)
+
+        def count_and_write_at_once(apply: Any, *given: Any) -> Any:
+            return write_at_once(counted(apply), *given)
 
         self.connections.write = cast("Any", count_and_write)  # type: ignore[method-assign]
+        self.connections.write_at_once = cast(  # type: ignore[method-assign]
+            "Any", count_and_write_at_once
+        )
 
 
 @pytest.fixture

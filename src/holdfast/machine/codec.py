@@ -236,7 +236,7 @@ def _encode_checked(
         if path is None:  # it is the caller who has used up the stack
             raise
         refuse_depth(terms.role, path, terms.hidden)
-    if len(text) > _SHORT:
+    if len(text) > _SHORT and (terms.nest_at_will or len(text) > terms.limit):
         _expect_bounded(value, text, terms)
     try:
         copy = decode(text)

@@ -12,7 +12,7 @@ from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.async_transaction import AsyncTransaction
 from holdfast.service.batch import expect_requests
-from holdfast.service.call import Call
+from holdfast.service.call import Call, check_call, check_timeout
 from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
@@ -96,8 +96,9 @@ class AsyncService(Generic[S, C, D]):
         timeout: float | None = None,  # noqa: ASYNC109 (bounds retries, cancels nothing)
     ) -> Record[S]:
         """Apply a command to an entity and return it as it is afterwards."""
-        request = Request(id, command, key, metadata, at, expected_version)
-        call, timeout_seconds = self.plans.checked(request, timeout, copy_context())
+        within = copy_context()
+        call = check_call(self.machine, id, command, expected_version, key, metadata, at, within)
+        timeout_seconds = None if timeout is None else check_timeout(timeout)
         record: Record[S] = await self._settle(call, timeout_seconds)
         return record
 

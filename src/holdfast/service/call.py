@@ -14,6 +14,7 @@ from holdfast.errors import ValidationError
 from holdfast.machine.codec import decode_metadata, encode_metadata
 from holdfast.machine.definition import Machine
 from holdfast.record import Request
+from holdfast.service.retry import is_positive
 from holdfast.stores.contract import Checkpoint
 
 MAX_ID_BYTES = 512
@@ -49,31 +50,47 @@ def check_request(
     within: contextvars.Context | None = None,
 ) -> Call:
     """Check and encode a request; raises ValidationError with the path to what is wrong."""
-    id = check_text("id", request.id, MAX_ID_BYTES)
-    key = request.key
+    return check_call(
+        machine,
+        request.id,
+        request.command,
+        request.expected_version,
+        request.key,
+        request.metadata,
+        request.at,
+        within,
+    )
+
+
+def check_call(  # noqa: PLR0917 (what `handle` takes, in its order)
+    machine: Machine[Any, Any, Any],
+    id: str,
+    command: Any,
+    expected_version: int | None = None,
+    key: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+    within: contextvars.Context | None = None,
+) -> Call:
+    """Check and encode a command for an entity; raises ValidationError as `check_request` does."""
+    id = check_text("id", id, MAX_ID_BYTES)
+    codec = machine.command_codec
+    command_type = codec.names.get(type(command))
+    if command_type is None:
+        machine.expect_command(command)
+    text, command = codec.encode(command)
+    if expected_version is not None:
+        expected_version = _checked_version(expected_version)
     if key is not None:
         key = check_text("key", key, MAX_KEY_BYTES)
-    codec = machine.command_codec
-    command_type = codec.names.get(type(request.command))
-    if command_type is None:
-        machine.expect_command(request.command)
-    text, command = codec.encode(request.command)
     metadata_text: str | None = None
-    metadata: dict[str, Any] = {}
-    if request.metadata is not None:
-        metadata_text, metadata = _checked_metadata(request.metadata)
-    version = request.expected_version
+    recorded: dict[str, Any] = {}
+    if metadata is not None:
+        metadata_text, recorded = _checked_metadata(metadata)
+    if at is not None:
+        at = check_time("at", at)
     return Call(
-        id,
-        command,
-        command_type,
-        text,
-        None if version is None else _checked_version(version),
-        key,
-        metadata,
-        metadata_text,
-        None if request.at is None else check_time("at", request.at),
-        within,
+        id, command, command_type, text, expected_version, key, recorded, metadata_text, at, within
     )
 
 
@@ -139,6 +156,13 @@ def check_time(role: str, time: object) -> datetime:
         return time.astimezone(UTC)
     except OverflowError as error:
         raise ValidationError(f"{role}= is before year 1 or after 9999 in UTC: {time}") from error
+
+
+def check_timeout(seconds: object) -> float:
+    """Return a timeout in seconds; raises ValidationError for what cannot be one."""
+    if not is_positive(seconds):
+        raise ValidationError(f"timeout is a number of seconds above 0, not {seconds!r:.80}")
+    return cast("float", seconds)
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:

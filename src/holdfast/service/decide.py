@@ -73,16 +73,17 @@ def decide(
     drawn = iter(tokens)
     for group, entity in zip(groups, loaded, strict=True):
         draft = Draft(binding.machine, group.id, entity, together)
-        decisions.append(_decide(binding, group, draft, drawn))
+        decisions.append(_decide(binding, draft, group.calls, drawn))
     return decisions
 
 
-def _decide(binding: Binding, group: Group, draft: Draft, tokens: Iterator[str]) -> Decision:
+def _decide(
+    binding: Binding, draft: Draft, calls: Sequence[Call], tokens: Iterator[str]
+) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
     answers: list[Answer] = []
     failed = False
-    for call in group.calls:
-        token = next(tokens)
+    for call, token in zip(calls, tokens, strict=False):
         try:
             if call.within is None:
                 answers.append(answer(binding, draft, call, token))

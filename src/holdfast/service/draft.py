@@ -204,9 +204,7 @@ class Draft:
         self.purged = True
         return self._become(call, "command", None, token, self.loaded.now)
 
-    def _become(
-        self, call: Call, kind: Kind, state: Any, token: str, now: datetime
-    ) -> Record[Any]:
+    def _become(self, call: Call, kind: Kind, state: Any, token: str, now: datetime) -> Record[Any]:
         """Become what the command leads to, None being a deletion; return the record of it."""
         before = self.row
         machine = before.machine

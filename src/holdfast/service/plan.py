@@ -21,13 +21,14 @@ from holdfast.service.call import (
     check_checkpoint,
     check_commandless,
     check_request,
+    check_timeout,
     is_count,
 )
 from holdfast.service.contention import HotSpot
 from holdfast.service.decide import Answer, Binding, Group, change, decide, decide_awaiting
 from holdfast.service.reads import Reads
 from holdfast.service.requests import Begin, Load, Plan
-from holdfast.service.retry import Retry, is_positive
+from holdfast.service.retry import Retry
 from holdfast.service.settle import USUAL, Terms, settle, settle_each
 from holdfast.stores.contract import Checkpoint, Key, Store
 
@@ -54,24 +55,16 @@ class Plans(Reads[S, C, D]):
         super().__init__(machine)
         self.binding = Binding(machine, deps, retry)
 
-    def handle(self, request: Request[C], timeout: float | None) -> Plan[Record[S] | Exception]:
-        """Apply one command; answers with its error, which a plan could not raise unchanged.
+    def handle(self, call: Call, timeout_seconds: float | None) -> Plan[list[Answer]]:
+        """Return the plan that applies one command; answers with the record or the error, alone.
 
-        A StopIteration that a handler lets slip would become a RuntimeError in a plan.
+        A plan could not raise the error unchanged: a StopIteration that a handler lets slip would
+        become a RuntimeError in it.
         """
-        call, timeout_seconds = self.checked(request, timeout)
-        group = Group(call.id, (call,))
-        terms = USUAL if timeout_seconds is None else Terms(timeout_seconds=timeout_seconds)
-        answers = yield from settle(self.binding, (group,), terms)
-        return answers[0]
-
-    def checked(
-        self, request: Request[C], timeout: float | None, within: contextvars.Context | None = None
-    ) -> tuple[Call, float | None]:
-        """Return the call and its timeout in seconds; raises ValidationError."""
-        if timeout is not None and not is_positive(timeout):
-            raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r:.80}")
-        return check_request(self.machine, request, within), timeout
+        terms = USUAL
+        if timeout_seconds is not None:
+            terms = Terms(timeout_seconds=check_timeout(timeout_seconds))
+        return settle(self.binding, (Group(call.id, (call,)),), terms)
 
     def handle_many(
         self,

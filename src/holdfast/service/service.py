@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 from holdfast.errors import DefinitionError
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
+from holdfast.service.call import check_call
 from holdfast.service.contention import HotSpot
 from holdfast.service.plan import Plans, check_fit
 from holdfast.service.requests import Plan, unwrap
@@ -93,8 +94,8 @@ class Service(Generic[S, C, D]):
         Raises RejectedError, VersionConflictError, CircuitOpenError, StoreError, and what the
         handler raises; except for OutcomeUnknownError nothing is written then.
         """
-        request = Request(id, command, key, metadata, at, expected_version)
-        answer = run(self.plans.handle(request, timeout), self.world)
+        call = check_call(self.machine, id, command, expected_version, key, metadata, at)
+        [answer] = run(self.plans.handle(call, timeout), self.world)
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -20,7 +20,13 @@ from holdfast.errors import (
 )
 from holdfast.service.attempts import Attempts
 from holdfast.service.call import Call, renewed
-from holdfast.service.commit import commit, conflict_of, each_alone, first_conflict
+from holdfast.service.commit import (
+    commit,
+    commit_again,
+    conflict_of,
+    each_alone,
+    first_conflict,
+)
 from holdfast.service.decide import (
     Answer,
     Binding,
@@ -34,7 +40,13 @@ from holdfast.service.lockstep import together
 from holdfast.service.origin import is_of_handler
 from holdfast.service.records import AnyMachine
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
-from holdfast.stores.contract import Checkpoint, Outcome, Write, WriteRefusedError
+from holdfast.stores.contract import (
+    Checkpoint,
+    CommitUncertainError,
+    Outcome,
+    Write,
+    WriteRefusedError,
+)
 
 
 class Begun(Struct, frozen=True):
@@ -66,6 +78,12 @@ class Terms(Struct, frozen=True):
                 return False
         return bool(decision.writes) or self.checkpoint is not None
 
+    def commit_of(self, writes: Sequence[Write], attempts: Attempts) -> Commit:
+        """Return what is asked of the store: all or nothing where it is several, or a checkpoint."""
+        whole = len(writes) > 1 or self.checkpoint is not None
+        left = None if self.timeout_seconds is None else attempts.left_seconds
+        return Commit(writes, (), whole, self.checkpoint, left)
+
     def tolerates(self, machine: AnyMachine, error: Exception) -> bool:
         """Whether an answer that is this error keeps nothing else from being written."""
         if self.atomic or self.checkpoint is None:
@@ -89,53 +107,47 @@ def settle(
         started, tokens = yield Begin(_count(groups))
     else:
         started, tokens = begun.started, begun.tokens
+    machine, retry = binding.machine, binding.retry
     id = groups[0].id if groups else ""
     together = frozenset(group.id for group in groups) if len(groups) > 1 else ()
-    attempts = Attempts(binding.retry, binding.machine.name, id, started, terms.timeout_seconds)
+    attempts = Attempts(retry, machine.name, id, started, terms.timeout_seconds)
     failure = None
     if begun is not None and begun.conflict is not None:
         failure = yield from _late(binding, groups, attempts, begun.conflict)
         groups = [_renewed(binding, group) for group in groups]
     while failure is None:
-        if binding.retry.breaker is not None:
-            yield from attempts.ask(binding.retry.breaker)
+        if retry.breaker is not None:
+            yield from attempts.ask(retry.breaker)
         try:
-            loaded = yield Load([group.key(binding.machine.name) for group in groups])
-            if binding.machine.is_async:
+            loaded = yield Load([group.key(machine.name) for group in groups])
+            if machine.is_async:
                 deciding = decide_awaiting(binding, groups, loaded, tokens, together)
                 decision = join((yield from deciding))
             else:
                 decision = join(decide(binding, groups, loaded, tokens, together))
             if decision.failed:
                 yield from _tell_stale(binding, groups, decision.answers, attempts)
-            if not terms.let_through(binding.machine, decision):
+            if not terms.let_through(machine, decision):
                 return decision.answers
-            conflict = yield from _write(binding, decision, terms, attempts)
+            if terms.before_commit is not None:
+                yield Notify(terms.before_commit, decision.answers)
+            asked = terms.commit_of(decision.writes, attempts)
+            try:
+                outcomes = yield asked
+            except CommitUncertainError as error:
+                outcomes = yield from commit_again(retry, asked, error, attempts)
+            if terms.checkpoint is not None:
+                _expect_moved(binding, terms.checkpoint, outcomes.pop())
+            conflict = first_conflict(asked, outcomes)
             if conflict is None:
+                attempts.succeeded()
                 return decision.answers
             failure = yield from _late(binding, groups, attempts, conflict)
         finally:
-            attempts.release()
+            if retry.breaker is not None:
+                attempts.release()
         groups = [_renewed(binding, group) for group in groups]
     return [failure] * _count(groups)
-
-
-def _write(
-    binding: Binding, decision: Decision, terms: Terms, attempts: Attempts
-) -> Plan[VersionConflictError | None]:
-    """Commit what was decided; return the conflict that kept it from being written."""
-    if terms.before_commit is not None:
-        yield Notify(terms.before_commit, decision.answers)
-    checkpoint = terms.checkpoint
-    whole = len(decision.writes) > 1 or checkpoint is not None
-    asked = Commit(decision.writes, (), whole, checkpoint, attempts.left_seconds)
-    outcomes = yield from commit(binding.retry, asked, attempts)
-    if checkpoint is not None:
-        _expect_moved(binding, checkpoint, outcomes.pop())
-    conflict = first_conflict(asked, outcomes)
-    if conflict is None:
-        attempts.succeeded()
-    return conflict
 
 
 def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Answer]]]:

@@ -49,6 +49,11 @@ class GroupCommit:
         self._waiting: list[_Submission] = []
         self._leaders: tuple[_Submission, ...] = ()  # one in each lane that is taken
 
+    @property
+    def has_leader(self) -> bool:
+        """Whether a thread writes here, or waits to: those that come now write after it."""
+        return self._leader is not None
+
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
         thread = get_ident()

@@ -104,6 +104,12 @@ class Connections:
         """Whether the thread that asks is in the midst of a call that uses the writer."""
         return self._turns.is_own
 
+    def write_at_once(self, apply: Callable[..., T], *given: Any) -> T | Taken:
+        """Do as `write` does, unless another thread has the writer; then nothing was done."""
+        if self._file.mode == "ro":
+            raise self._read_only()
+        return self._turns.take(0, self._transact, apply, given)
+
     def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
         """Apply in a transaction, which `apply` may end; where it raises, nothing is written.
 
@@ -111,7 +117,7 @@ class Connections:
         no longer than the timeout.
         """
         if self._file.mode == "ro":
-            raise StoreError(f"{self._url} is open for reading only (mode=ro); nothing was written")
+            raise self._read_only()
         patience = self._file.busy_timeout_seconds
         if timeout_seconds is None:
             result: T | Taken = self._turns.take(0, self._transact, apply, given)
@@ -127,6 +133,9 @@ class Connections:
                 "written, try again later"
             )
         return result
+
+    def _read_only(self) -> StoreError:
+        return StoreError(f"{self._url} is open for reading only (mode=ro); nothing was written")
 
     def _transact_until(
         self, deadline: float, apply: Callable[..., T], given: tuple[Any, ...]

@@ -117,12 +117,8 @@ def write_on_terms(
     return outcomes
 
 
-class _Bound(Struct, frozen=True):
-    """A write as the parameters of its statements."""
-
-    write: Write
-    entity: tuple[Any, ...]
-    log: list[tuple[Any, ...]]
+_Bound = tuple[tuple[Any, ...], list[tuple[Any, ...]]]
+"""A write as the parameters of its statements: of the entity, and of each row of the log."""
 
 
 def _bind(write: Write, recorded_at: str) -> _Bound:
@@ -134,50 +130,50 @@ def _bind(write: Write, recorded_at: str) -> _Bound:
         log.append(astuple(row)[1:-2] + (recorded_at, digest))  # noqa: RUF005 (half the time)
     columns = astuple(write.entity)
     if write.expected:
-        return _Bound(write, (*columns[2:-1], digest, *columns[:2], write.expected), log)
-    return _Bound(write, (*columns[:-1], digest), log)
+        return (*columns[2:-1], digest, *columns[:2], write.expected), log
+    return (*columns[:-1], digest), log
 
 
 def _write(
     connection: sqlite3.Connection, writes: Sequence[Write], recorded_at: str
 ) -> list[Outcome]:
+    if len(writes) == 1:
+        [write] = writes
+        return [_write_one(connection, write, _bind(write, recorded_at))]
     bound = [_bind(write, recorded_at) for write in writes]
-    if len(bound) > 1 and _write_all_entities(connection, bound):
-        rows = [row for each in bound for row in each.log]
+    if _write_all_entities(connection, writes, [entity for entity, _ in bound]):
+        rows = [row for _, log in bound for row in log]
         connection.executemany(_INSERT_TRANSITION, rows)
-        return [Outcome(True, each.write.entity.version) for each in bound]
-    outcomes: list[Outcome] = []
-    rows = []
-    for each in bound:
-        write = each.write
-        statement = _UPDATE_ENTITY if write.expected else _INSERT_ENTITY
-        if connection.execute(statement, each.entity).rowcount == 1:
-            rows += each.log
-            outcomes.append(Outcome(True, write.entity.version))
-            if write.purge:
-                _purge(connection, write)
-        else:
-            outcomes.append(_too_late(connection, write))
-    if len(rows) == 1:
-        connection.execute(_INSERT_TRANSITION, rows[0])
-    else:
-        connection.executemany(_INSERT_TRANSITION, rows)
-    return outcomes
+        return [Outcome(True, write.entity.version) for write in writes]
+    return [_write_one(connection, write, each) for write, each in zip(writes, bound, strict=True)]
 
 
-def _write_all_entities(connection: sqlite3.Connection, bound: Sequence[_Bound]) -> bool:
+def _write_one(connection: sqlite3.Connection, write: Write, bound: _Bound) -> Outcome:
+    entity, log = bound
+    statement = _UPDATE_ENTITY if write.expected else _INSERT_ENTITY
+    if connection.execute(statement, entity).rowcount != 1:
+        return _too_late(connection, write)
+    if write.purge:
+        _purge(connection, write)
+    for row in log:
+        connection.execute(_INSERT_TRANSITION, row)
+    return Outcome(True, write.entity.version)
+
+
+def _write_all_entities(
+    connection: sqlite3.Connection, writes: Sequence[Write], rows: Sequence[tuple[Any, ...]]
+) -> bool:
     """Update many entities in one go, or create them; where one is too late, none is written."""
-    if any(each.write.purge for each in bound):
+    if any(write.purge for write in writes):
         return False
-    if all(each.write.expected for each in bound):
+    if all(write.expected for write in writes):
         statement = _UPDATE_ENTITY
-    elif not any(each.write.expected for each in bound):
+    elif not any(write.expected for write in writes):
         statement = _INSERT_ENTITY
     else:
         return False
     connection.execute("SAVEPOINT batch")
-    rows = [each.entity for each in bound]
-    done = connection.executemany(statement, rows).rowcount == len(bound)
+    done = connection.executemany(statement, rows).rowcount == len(rows)
     if not done:
         connection.execute("ROLLBACK TO batch")
     connection.execute("RELEASE batch")

@@ -41,6 +41,7 @@ from holdfast.stores.sqlite.statements import (
     write_each,
     write_on_terms,
 )
+from holdfast.stores.turns import TAKEN
 
 
 class SqliteStore(Store):
@@ -80,7 +81,8 @@ class SqliteStore(Store):
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
-        expect_batch(keys)
+        if len(keys) > 1:
+            expect_batch(keys)
         return self.connections.read(load, keys, self._clock)
 
     def commit(
@@ -93,13 +95,22 @@ class SqliteStore(Store):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`."""
-        expect_batch(writes, checks)
+        if len(writes) != 1 or checks:
+            expect_batch(writes, checks)
         if not (atomic or checks or checkpoint is not None):
             if timeout_seconds is None:
-                return self._group.commit(writes)
+                return self._write_unless_others_do(writes)
             return self.connections.write(timeout_seconds, write_each, writes, self._clock)
         terms = Terms(atomic, checks, checkpoint)
         return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
+
+    def _write_unless_others_do(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Write at once where nobody else does; share a commit with those who wait otherwise."""
+        if not self._group.has_leader:
+            outcomes = self.connections.write_at_once(write_each, writes, self._clock)
+            if outcomes is not TAKEN:
+                return outcomes
+        return self._group.commit(writes)
 
     def _write_together(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
