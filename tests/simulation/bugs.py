@@ -110,10 +110,12 @@ BUGS = {
         [FILE],
     ),
     "a lost acknowledgement taken for a commit": in_service(
-        r"yield from _commit_again\([^)]*\)\n", "acknowledged(asked)\n", acknowledged=acknowledged
+        r"yield from commit_again\(binding[^)]*\)\n",
+        "acknowledged(asked)\n",
+        acknowledged=acknowledged,
     ),
     "a lost acknowledgement taken for a failure": in_service(
-        r"outcomes = yield from _commit_again\([^)]*\)\n", "raise\n"
+        r"outcomes = yield from commit_again\(binding[^)]*\)\n", "raise\n"
     ),
     "an unknown outcome told as a success": in_service(
         r"raise OutcomeUnknownError\([^~]*\) from \w+",
@@ -136,7 +138,7 @@ BUGS = {
         r"self\.entities\[name\] = write\.entity", "self.entities.setdefault(name, write.entity)"
     ),
     "the entity without the log": in_sqlite(
-        r"rows \+= each\.log", "rows += each.log[1:] or each.log"
+        r"for row in log:(\n        connection)", r"for row in log[1:] or log:\1"
     ),
     "no rollback of half a batch": in_sqlite(
         r'connection\.execute\("ROLLBACK"\)(\s+return settled)',
@@ -148,12 +150,12 @@ BUGS = {
     "a refused command asked again": in_service(
         r"if not terms\.let_through\([^)]*\):",
         "if decision.failed and not decision.writes and attempts.made < 3:\n"
-        "                attempts.made += 1\n"
-        "                continue\n"
-        "            \\g<0>",
+        "        attempts.made += 1\n"
+        "        return (yield from _attempt(binding, groups, tokens, terms, attempts))\n"
+        "    \\g<0>",
     ),
     "the version in 8 bits": in_service(
-        r"self\.version \+= 1", "self.version = (self.version + 1) % 256"
+        r"version = before\.version \+ 1", "version = (before.version + 1) % 256"
     ),
     "a key looked up for any entity in memory": in_memory(
         r"self\._keys\.get\(\(machine, id, key\)\)",
@@ -190,10 +192,10 @@ BUGS = {
     ),
     "a checkpoint moves from anywhere": in_stores(r"due = position[^\n]*\n", "due = True\n"),
     "a checkpoint moves without its batch": in_service(
-        r"len\(decision\.writes\) > 1 or checkpoint is not None", "False"
+        r"len\(writes\) > 1 or self\.checkpoint is not None", "False"
     ),
     "the digest leaves out what was before": in_stores(r"\n        previous,", '\n        "",'),
     "the next command sees the state before the last": in_service(
-        r"self\.state_text = to_type, text", "self.state_text = to_type, self.state_text or text"
+        r"(to_type,\n +)text(,\n +SCHEMA_VERSION,\n +created_at)", r"\1before.state or text\2"
     ),
 }

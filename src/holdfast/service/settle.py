@@ -79,7 +79,7 @@ class Terms(Struct, frozen=True):
         return bool(decision.writes) or self.checkpoint is not None
 
     def commit_of(self, writes: Sequence[Write], attempts: Attempts) -> Commit:
-        """Return what is asked of the store: all or nothing where it is several, or a checkpoint."""
+        """Return what is asked of the store: several writes, or a checkpoint, all or nothing."""
         whole = len(writes) > 1 or self.checkpoint is not None
         left = None if self.timeout_seconds is None else attempts.left_seconds
         return Commit(writes, (), whole, self.checkpoint, left)
@@ -107,10 +107,9 @@ def settle(
         started, tokens = yield Begin(_count(groups))
     else:
         started, tokens = begun.started, begun.tokens
-    machine, retry = binding.machine, binding.retry
+    retry = binding.retry
     id = groups[0].id if groups else ""
-    together = frozenset(group.id for group in groups) if len(groups) > 1 else ()
-    attempts = Attempts(retry, machine.name, id, started, terms.timeout_seconds)
+    attempts = Attempts(retry, binding.machine.name, id, started, terms.timeout_seconds)
     failure = None
     if begun is not None and begun.conflict is not None:
         failure = yield from _late(binding, groups, attempts, begun.conflict)
@@ -119,35 +118,49 @@ def settle(
         if retry.breaker is not None:
             yield from attempts.ask(retry.breaker)
         try:
-            loaded = yield Load([group.key(machine.name) for group in groups])
-            if machine.is_async:
-                deciding = decide_awaiting(binding, groups, loaded, tokens, together)
-                decision = join((yield from deciding))
-            else:
-                decision = join(decide(binding, groups, loaded, tokens, together))
-            if decision.failed:
-                yield from _tell_stale(binding, groups, decision.answers, attempts)
-            if not terms.let_through(machine, decision):
-                return decision.answers
-            if terms.before_commit is not None:
-                yield Notify(terms.before_commit, decision.answers)
-            asked = terms.commit_of(decision.writes, attempts)
-            try:
-                outcomes = yield asked
-            except CommitUncertainError as error:
-                outcomes = yield from commit_again(retry, asked, error, attempts)
-            if terms.checkpoint is not None:
-                _expect_moved(binding, terms.checkpoint, outcomes.pop())
-            conflict = first_conflict(asked, outcomes)
-            if conflict is None:
-                attempts.succeeded()
-                return decision.answers
-            failure = yield from _late(binding, groups, attempts, conflict)
+            result = yield from _attempt(binding, groups, tokens, terms, attempts)
+            if not isinstance(result, VersionConflictError):
+                return result
+            failure = yield from _late(binding, groups, attempts, result)
         finally:
             if retry.breaker is not None:
                 attempts.release()
         groups = [_renewed(binding, group) for group in groups]
     return [failure] * _count(groups)
+
+
+def _attempt(
+    binding: Binding,
+    groups: Sequence[Group],
+    tokens: Sequence[str],
+    terms: Terms,
+    attempts: Attempts,
+) -> Plan[list[Answer] | VersionConflictError]:
+    """Load, decide and write once; return the answers, or the conflict that kept them back."""
+    machine = binding.machine
+    together = frozenset(group.id for group in groups) if len(groups) > 1 else ()
+    loaded = yield Load([group.key(machine.name) for group in groups])
+    if machine.is_async:
+        decision = join((yield from decide_awaiting(binding, groups, loaded, tokens, together)))
+    else:
+        decision = join(decide(binding, groups, loaded, tokens, together))
+    if decision.failed:
+        yield from _tell_stale(binding, groups, decision.answers, attempts)
+    if not terms.let_through(machine, decision):
+        return decision.answers
+    if terms.before_commit is not None:
+        yield Notify(terms.before_commit, decision.answers)
+    asked = terms.commit_of(decision.writes, attempts)
+    try:
+        outcomes = yield asked
+    except CommitUncertainError as error:
+        outcomes = yield from commit_again(binding.retry, asked, error, attempts)
+    if terms.checkpoint is not None:
+        _expect_moved(binding, terms.checkpoint, outcomes.pop())
+    conflict = first_conflict(asked, outcomes)
+    if conflict is None and binding.retry.breaker is not None:
+        attempts.succeeded()
+    return conflict or decision.answers
 
 
 def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Answer]]]:

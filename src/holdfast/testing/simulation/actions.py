@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.errors import BatchError, NotFoundError
 from holdfast.record import Record, Request
+from holdfast.service.call import check_request
 from holdfast.service.lockstep import together
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Plan, Read
@@ -93,7 +94,7 @@ class Handle(Action):
         """Handle it."""
         request = self.begin_write(self.asked)
         self.journal.alone.add(self.journal.operations[-1].name or "")
-        return plans[self.asked[0]].handle(request, self.timeout)
+        return _handle(plans[self.asked[0]], request, self.timeout)
 
     def answered(self, answer: Any) -> None:
         """Take the record or the error."""
@@ -119,7 +120,7 @@ class Coalesced(Action):
     def plan(self, plans: dict[str, AnyPlans], store: Store) -> Plan[Any]:
         """Handle them in lockstep."""
         requests = [(machine, self.begin_write((machine, asked))) for machine, asked in self.asked]
-        return together([plans[machine].handle(request, None) for machine, request in requests])
+        return together([_handle(plans[machine], request) for machine, request in requests])
 
     def answered(self, answer: Any) -> None:
         """Take an answer for each caller."""
@@ -282,3 +283,10 @@ def described(asked: Asked) -> str:
     if request.at is not None:
         parts.append(f"at {request.at}")
     return ", ".join(parts)
+
+
+def _handle(plans: AnyPlans, request: Request[Any], timeout: float | None = None) -> Plan[Any]:
+    """Return the plan of a `handle` call, which raises where the request is refused unseen."""
+    call = check_request(plans.machine, request)
+    [answer] = yield from plans.handle(call, timeout)
+    return answer

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 from msgspec import Struct
 
 from holdfast.errors import NotFoundError, ValidationError
+from holdfast.service.call import check_request
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.decide import Binding
 from holdfast.service.intake import Desk, Ticket
@@ -94,11 +95,11 @@ class Crowd(Action):
             request = self.begin_write((machine, subject))
             operation = self.operations[-1]
             try:
-                call, timeout = plans.checked(request, None, copy_context())
+                call = check_request(plans.machine, request, copy_context())
             except ValidationError as error:
                 self.journal.tell(operation, error)
                 return None
-            ticket = Ticket(desk, None, call, timeout)
+            ticket = Ticket(desk, None, call, None)
         cast("_Promise", ticket.future).told = lambda answer: self._take(operation, answer)
         coalescer.hand_in(ticket)
         return ticket
