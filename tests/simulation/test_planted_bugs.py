@@ -6,7 +6,7 @@ import pytest
 from tests.simulation.bugs import BUGS, Bug
 from tests.simulation.planting import Change, planted
 
-from holdfast.service.settle import _late_ones
+from holdfast.stores.digests import digest_of
 from holdfast.stores.sqlite.statements import QUERIES
 from holdfast.testing.simulation.run import run_seed
 from holdfast.testing.simulation.setup import Run, Setup
@@ -32,19 +32,19 @@ def first_violation(setup: Setup) -> Run | None:
 
 def test_nothing_stays_planted() -> None:
     """After a bug was planted the code is as it was, also where something failed meanwhile."""
-    before = _late_ones.__code__, QUERIES["load_key"]
-    names = "the conflict of a batch lost", "a key looked up for any entity on SQLite"
+    before = digest_of.__code__, QUERIES["load_key"]
+    names = "the digest leaves out what was before", "a key looked up for any entity on SQLite"
     changes = [change for name in names for change in BUGS[name].changes]
 
     def fail() -> None:
         with planted(*changes):
-            assert _late_ones.__code__ is not before[0]
+            assert digest_of.__code__ is not before[0]
             assert QUERIES["load_key"] != before[1]
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert (_late_ones.__code__, QUERIES["load_key"]) == before
+    assert (digest_of.__code__, QUERIES["load_key"]) == before
 
 
 @pytest.mark.parametrize(
