@@ -33,8 +33,8 @@ class GroupCommit:
 
     `is_busy` tells whether the thread that asks is in the midst of what `write` would wait for.
     `name` is whose commits they are, for error texts. There are as many lanes as threads may write
-    at the same time. An interrupt ends the call that it comes
-    into and no other: whatever it cuts short can be done over again.
+    at the same time. An interrupt ends the call that it comes into and no other: whatever it cuts
+    short can be done over again.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GroupCommit:
     @property
     def has_leader(self) -> bool:
         """Whether a thread writes here, or waits to: those that come now write after it."""
-        return self._leader is not None
+        return bool(self._leaders)
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
