@@ -24,10 +24,10 @@ ifneq ($(and $(NEEDS_VENV),$(filter-out $(CURDIR),$(MADE_IN))),)
 $(error This checkout was moved or copied from $(MADE_IN), where its .venv belongs: run make clean)
 endif
 
-.PHONY: help demo test test-postgres soak format lint types bench lock clean
+.PHONY: help demo test test-postgres soak format lint types bench bench-postgres lock clean
 
 help:  ## list the targets
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready  ## run the main job on a generated sample
 	$(BIN)/holdfast demo
@@ -58,6 +58,9 @@ types: .venv/ready  ## check the types with mypy and pyright
 
 bench: .venv/bench  ## measure against raw sqlite3 and other libraries
 	$(BIN)/python -m benchmarks
+
+bench-postgres: .venv/bench  ## measure against raw psycopg and other libraries, on PostgreSQL
+	$(BIN)/python -m benchmarks.postgres
 
 lock: .venv/ready  ## resolve the development dependencies anew
 	$(UV) $(LOCK) pyproject.toml requirements/dev.in -o requirements/dev.txt

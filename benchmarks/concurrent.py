@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
 
-from benchmarks.handle import OurOrders
+from benchmarks.handle import OurOrders, sqlite
 from benchmarks.measure import Effort, Sample, Times, join, spread, take_turns
 from benchmarks.order import CIRCLE, OrderCommand, order
 from benchmarks.raw import METADATA, NEXT, RawOrders
@@ -36,11 +36,13 @@ def measure_coroutines(effort: Effort, directory: str) -> list[Row]:
     runs: list[Times] = []
     for _ in range(effort.runs):
         with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
-            ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "FULL", ids)))
+            ours = stack.enter_context(
+                closing(AwaitedOrders(sqlite(f"{folder}/a.db", "FULL"), ids))
+            )
             raw = stack.enter_context(closing(RawGroupCommit(f"{folder}/b.db", ids)))
             samples = {
-                OURS: _timed(lambda ours=ours: ours.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
-                RAW: _timed(lambda raw=raw: raw.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
+                OURS: timed(lambda ours=ours: ours.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
+                RAW: timed(lambda raw=raw: raw.handle_all(ids, CALLERS), len(ids)),  # type: ignore[misc]
             }
             runs.append(take_turns(samples, effort.rounds))
     return [faster(f"{CALLERS} coroutines, FULL", join(runs), OURS, RAW, 0.6)]
@@ -52,11 +54,13 @@ def measure_lone(effort: Effort, directory: str) -> list[Row]:
     runs: list[Times] = []
     for _ in range(effort.runs):
         with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
-            ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "NORMAL", ids)))
-            sync = stack.enter_context(closing(OurOrders(f"{folder}/b.db", "NORMAL", ids)))
+            ours = stack.enter_context(
+                closing(AwaitedOrders(sqlite(f"{folder}/a.db", "NORMAL"), ids))
+            )
+            sync = stack.enter_context(closing(OurOrders(sqlite(f"{folder}/b.db", "NORMAL"), ids)))
             samples = {
-                OURS: _timed(lambda ours=ours: ours.handle_all(ids, 1), len(ids)),  # type: ignore[misc]
-                SYNC: _timed(lambda sync=sync: _each(sync, ids), len(ids)),  # type: ignore[misc]
+                OURS: timed(lambda ours=ours: ours.handle_all(ids, 1), len(ids)),  # type: ignore[misc]
+                SYNC: timed(lambda sync=sync: each_of(sync, ids), len(ids)),  # type: ignore[misc]
             }
             runs.append(take_turns(samples, effort.rounds))
     times = join(runs)
@@ -74,12 +78,16 @@ def measure_hot(effort: Effort, directory: str) -> list[Row]:
     runs: list[Times] = []
     for _ in range(effort.runs):
         with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
-            ours = stack.enter_context(closing(AwaitedOrders(f"{folder}/a.db", "FULL", ["hot"])))
-            sync = stack.enter_context(closing(OurOrders(f"{folder}/b.db", "FULL", ["hot"])))
+            ours = stack.enter_context(
+                closing(AwaitedOrders(sqlite(f"{folder}/a.db", "FULL"), ["hot"]))
+            )
+            sync = stack.enter_context(
+                closing(OurOrders(sqlite(f"{folder}/b.db", "FULL"), ["hot"]))
+            )
             hot = ["hot"] * calls
             samples = {
-                OURS: _timed(lambda ours=ours, hot=hot: ours.handle_hot(len(hot)), calls),  # type: ignore[misc]
-                SYNC: _timed(lambda sync=sync, hot=hot: _each(sync, hot), calls),  # type: ignore[misc]
+                OURS: timed(lambda ours=ours, hot=hot: ours.handle_hot(len(hot)), calls),  # type: ignore[misc]
+                SYNC: timed(lambda sync=sync, hot=hot: each_of(sync, hot), calls),  # type: ignore[misc]
             }
             runs.append(take_turns(samples, effort.rounds))
     return [faster(f"{calls:,} for a hot id, FULL", join(runs), OURS, SYNC, 5)]
@@ -88,10 +96,9 @@ def measure_hot(effort: Effort, directory: str) -> list[Row]:
 class AwaitedOrders:
     """The order service for coroutines, in an event loop that stays."""
 
-    def __init__(self, path: str, synchronous: str, ids: Sequence[str]) -> None:
-        prepared = OurOrders(path, synchronous, ids)
-        prepared.close()
-        self.store = open_store(f"sqlite:///{path}?synchronous={synchronous}")
+    def __init__(self, url: str, ids: Sequence[str]) -> None:
+        OurOrders(url, ids).close()
+        self.store = open_store(url)
         self.service = AsyncService(order, self.store)
         self.runner = asyncio.Runner()
         self.commands: dict[str, OrderCommand] = dict.fromkeys(ids, CIRCLE[0])
@@ -185,12 +192,15 @@ async def _gather(work: Sequence[Awaitable[None]]) -> None:
     await asyncio.gather(*work)
 
 
-def _each(orders: OurOrders, ids: Sequence[str]) -> None:
+def each_of(orders: OurOrders, ids: Sequence[str]) -> None:
+    """Move every order on, one after the other."""
     for id in ids:
         orders.handle(id)
 
 
-def _timed(work: Callable[[], None], calls: int) -> Sample:
+def timed(work: Callable[[], None], calls: int) -> Sample:
+    """Return a sample of work that consists of so many calls."""
+
     def sample() -> float:
         began = perf_counter()
         work()

@@ -23,36 +23,42 @@ BATCH = 100
 def measure_full(effort: Effort, directory: str) -> list[Row]:
     """Compare `handle` where every transition is on the disk before it is acknowledged."""
     runs, absent = _compare("FULL", effort, directory, ["eventsourcing"])
-    return _rows("handle, FULL", runs, 0.85) + [missing("handle, FULL", name) for name in absent]
+    return rows_beside("handle, FULL", runs, 0.85) + [
+        missing("handle, FULL", name) for name in absent
+    ]
 
 
 def measure_normal(effort: Effort, directory: str) -> list[Row]:
     """Compare `handle` where the last transitions can vanish when the power fails."""
     runs, absent = _compare("NORMAL", effort, directory, ["xstate-statemachine"])
-    return _rows("handle, NORMAL", runs, 0.7) + [missing("handle, NORMAL", name) for name in absent]
+    return rows_beside("handle, NORMAL", runs, 0.7) + [
+        missing("handle, NORMAL", name) for name in absent
+    ]
 
 
 def measure_batches(effort: Effort, directory: str) -> list[Row]:
     """Compare `handle_many` with the same statements in batches as long."""
-    ids = _ids(effort)
+    ids = ids_of(effort)
     runs: list[Times] = []
     for _ in range(effort.runs):
         with ExitStack() as stack, _folder(directory) as folder:
-            ours = stack.enter_context(closing(OurOrders(f"{folder}/a.db", "FULL", ids)))
+            ours = stack.enter_context(closing(OurOrders(sqlite(f"{folder}/a.db", "FULL"), ids)))
             raw = stack.enter_context(closing(RawOrders(f"{folder}/b.db", "FULL", ids)))
             alone = stack.enter_context(closing(Statements(f"{folder}/c.db", "FULL", ids)))
             samples = {
-                OURS: _sample_batches(ours.handle_many, ids),
-                RAW: _sample_batches(raw.handle_many, ids),
-                ALONE: _sample_batches(alone.handle_many, ids),
+                OURS: sample_batches(ours.handle_many, ids),
+                RAW: sample_batches(raw.handle_many, ids),
+                ALONE: sample_batches(alone.handle_many, ids),
             }
             runs.append(take_turns(samples, effort.rounds))
-    return _rows(f"handle_many, {BATCH} a batch, FULL", join(runs), 0.7)
+    return rows_beside(f"handle_many, {BATCH} a batch, FULL", join(runs), 0.7)
 
 
 class OurOrders:
-    def __init__(self, path: str, synchronous: str, ids: Sequence[str]) -> None:
-        self.store = open_store(f"sqlite:///{path}?synchronous={synchronous}")
+    """The order service, on the store of a URL."""
+
+    def __init__(self, url: str, ids: Sequence[str]) -> None:
+        self.store = open_store(url)
         self.service = Service(order, self.store)
         self.commands: dict[str, OrderCommand] = dict.fromkeys(ids, CIRCLE[0])
         for answer in self.service.handle_many(
@@ -83,7 +89,7 @@ def _compare(
     """Time ours, raw statements and the libraries that come with this durability."""
     found, absent = find_store_rivals(rivals)
     openers: dict[str, Open] = {
-        OURS: lambda path, ids: OurOrders(path, synchronous, ids),
+        OURS: lambda path, ids: OurOrders(sqlite(path, synchronous), ids),
         RAW: lambda path, ids: RawOrders(path, synchronous, ids),
         ALONE: lambda path, ids: Statements(path, synchronous, ids),
         **found,
@@ -91,22 +97,23 @@ def _compare(
     return join([_run(openers, effort, directory) for _ in range(effort.runs)]), absent
 
 
-def _rows(what: str, times: Times, target: float) -> list[Row]:
-    targets = {RAW: target}
+def rows_beside(what: str, times: Times, target: float, raw: str = RAW) -> list[Row]:
+    """Compare ours with all others; it has to reach the target beside the raw side."""
+    targets = {raw: target}
     return [faster(what, times, OURS, name, targets.get(name)) for name in times if name != OURS]
 
 
 def _run(openers: dict[str, Open], effort: Effort, directory: str) -> Times:
-    ids = _ids(effort)
+    ids = ids_of(effort)
     with ExitStack() as stack, _folder(directory) as folder:
         samples: dict[str, Sample] = {}
         for number, (name, opener) in enumerate(openers.items()):
             orders = stack.enter_context(closing(opener(f"{folder}/{number}.db", ids)))
-            samples[name] = _sample(orders.handle, ids)
+            samples[name] = sample_each(orders.handle, ids)
         return take_turns(samples, effort.rounds)
 
 
-def _sample(handle: Callable[[str], object], ids: Sequence[str]) -> Sample:
+def sample_each(handle: Callable[[str], object], ids: Sequence[str]) -> Sample:
     """Move every order on once."""
 
     def sample() -> float:
@@ -118,7 +125,8 @@ def _sample(handle: Callable[[str], object], ids: Sequence[str]) -> Sample:
     return sample
 
 
-def _sample_batches(handle_many: Callable[[Sequence[str]], object], ids: Sequence[str]) -> Sample:
+def sample_batches(handle_many: Callable[[Sequence[str]], object], ids: Sequence[str]) -> Sample:
+    """Move every order on once, so many at a time."""
     batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
 
     def sample() -> float:
@@ -130,7 +138,13 @@ def _sample_batches(handle_many: Callable[[Sequence[str]], object], ids: Sequenc
     return sample
 
 
-def _ids(effort: Effort) -> list[str]:
+def sqlite(path: str, synchronous: str) -> str:
+    """Return the URL of a file that is as durable as that."""
+    return f"sqlite:///{path}?synchronous={synchronous}"
+
+
+def ids_of(effort: Effort) -> list[str]:
+    """Return the ids of so many orders."""
     return [f"o-{number:06}" for number in range(effort.entities)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from benchmarks.concurrent import RawGroupCommit
-from benchmarks.handle import OurOrders
+from benchmarks.handle import OurOrders, sqlite
 from benchmarks.order import CIRCLE, Pair, decide, handled_pairs, order
 from benchmarks.raw import RawOrders
 
@@ -100,7 +100,7 @@ def test_the_raw_statements_write_what_the_service_writes(tmp_path: Path, batche
     """
     ours_path, raw_path = str(tmp_path / "ours.db"), str(tmp_path / "raw.db")
     with (
-        closing(OurOrders(ours_path, "NORMAL", IDS)) as ours,
+        closing(OurOrders(sqlite(ours_path, "NORMAL"), IDS)) as ours,
         closing(RawOrders(raw_path, "NORMAL", IDS)) as raw,
     ):
         for orders in (ours, raw):

@@ -37,7 +37,7 @@ class Orders(Protocol):
 
 
 Open = Callable[[str, Sequence[str]], Orders]
-"""Makes a database at a path, with orders of these ids in it."""
+"""Makes a database at a path or a URL, with orders of these ids in it."""
 
 STEP_RIVALS = {
     "transitions": "transitions_order",
@@ -52,6 +52,12 @@ STORE_RIVALS = {
 }
 
 
+SERVER_RIVALS = {
+    "eventsourcing": "eventsourcing_order",
+    "dbos": "dbos_order",
+}
+
+
 def find_step_rivals() -> tuple[dict[str, Prepare], list[str]]:
     """Return what prepares each library that is installed, and the names of those that are not."""
     return _find(STEP_RIVALS, "prepare")
@@ -60,6 +66,11 @@ def find_step_rivals() -> tuple[dict[str, Prepare], list[str]]:
 def find_store_rivals(names: Sequence[str]) -> tuple[dict[str, Open], list[str]]:
     """Return what opens each library's database, and the names of those that are not installed."""
     return _find({name: STORE_RIVALS[name] for name in names}, "Orders")
+
+
+def find_server_rivals() -> tuple[dict[str, Open], list[str]]:
+    """Return what opens each library on a PostgreSQL, and the names of those not installed."""
+    return _find(SERVER_RIVALS, "ServerOrders")
 
 
 def _find(modules: dict[str, str], attribute: str) -> tuple[dict[str, Any], list[str]]:

@@ -68,12 +68,8 @@ class Orders:
     """Its repository replays an aggregate's events to load it; that is how it comes."""
 
     def __init__(self, path: str, ids: Sequence[str]) -> None:
-        self.application = Application[UUID](
-            {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": path}
-        )
-        lines = to_builtins(LINES)
-        self.ids = {id: Order.create_id(id) for id in ids}
-        self.application.save(*(Order(id, PLACE.customer, lines) for id in ids))
+        settings = {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": path}
+        self._open(settings, ids)
 
     def handle(self, id: str) -> None:
         """Load, decide, save one transition."""
@@ -83,3 +79,22 @@ class Orders:
 
     def close(self) -> None:
         self.application.close()
+
+    def _open(self, settings: dict[str, str], ids: Sequence[str]) -> None:
+        self.application = Application[UUID](settings)
+        lines = to_builtins(LINES)
+        self.ids = {id: Order.create_id(id) for id in ids}
+        self.application.save(*(Order(id, PLACE.customer, lines) for id in ids))
+
+
+class ServerOrders(Orders):
+    """The same on PostgreSQL."""
+
+    def __init__(self, url: str, ids: Sequence[str]) -> None:
+        from psycopg.conninfo import conninfo_to_dict
+
+        given = conninfo_to_dict(url)
+        names = {"DBNAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user"}
+        names["PASSWORD"] = "password"
+        settings = {f"POSTGRES_{name}": str(given.get(key, "")) for name, key in names.items()}
+        self._open({"PERSISTENCE_MODULE": "eventsourcing.postgres", **settings}, ids)
