@@ -98,6 +98,22 @@ def test_a_lock_is_waited_for_so_long(
     assert commit_one(store, write("e", "Closed", on=row)) == Outcome(True, 2)
 
 
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_lock_is_waited_for_again(
+    open: Open, other: psycopg.Connection, raw: psycopg.Connection, atomic: bool
+) -> None:
+    """What only came too late for one wait is sent once more, a bounded number of times."""
+    store = open("options=-clock_timeout%3D200ms")
+    row = stored(store, write("e", "Open"))
+    other.execute(LOCK, ["e"])
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(store.commit, [write("e", "Closed", on=row)], atomic=atomic)
+        waiting(raw)
+        time.sleep(0.3)
+        other.rollback()
+        assert late.result() == [Outcome(True, 2)]
+
+
 def test_what_waited_in_vain_is_told_apart_in_a_batch(
     open: Open, other: psycopg.Connection
 ) -> None:
@@ -111,14 +127,33 @@ def test_what_waited_in_vain_is_told_apart_in_a_batch(
 
 
 def test_the_caller_bounds_the_wait(store: Store, other: psycopg.Connection) -> None:
-    """To less than the connection would wait."""
+    """To less than the connection would wait; then nothing is sent again."""
     row = stored(store, write("e", "Open"))
     other.execute(LOCK, ["e"])
-    began = time.monotonic()
-    with pytest.raises(StoreError, match="nothing was written"):
-        store.commit([write("e", "Closed", on=row)], timeout_seconds=0.05)
-    assert time.monotonic() - began < 3
+    for seconds in (0.8, 0, -1):
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="nothing was written"):
+            store.commit([write("e", "Closed", on=row)], timeout_seconds=seconds)
+        assert time.monotonic() - began < max(seconds, 0) + 1.5
     other.rollback()
+
+
+def test_the_caller_bounds_the_wait_for_a_connection(
+    open: Open, other: psycopg.Connection, raw: psycopg.Connection
+) -> None:
+    """However long others keep them all."""
+    store = open("holdfast_pool_size=1")
+    row = stored(store, write("e", "Open"))
+    other.execute(LOCK, ["e"])
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(commit_one, store, write("e", "Closed", on=row))
+        waiting(raw)
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="in use, and none was given back in time"):
+            store.commit([write("f", "Open")], timeout_seconds=0.1)
+        assert time.monotonic() - began < 1
+        other.rollback()
+        assert late.result() == Outcome(True, 2)
 
 
 def test_rows_are_locked_in_the_order_of_their_keys() -> None:

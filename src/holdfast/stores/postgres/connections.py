@@ -51,27 +51,41 @@ class Connections:
         """Whether the thread that asks is in the midst of a call that uses a connection."""
         return get_ident() in self._busy
 
-    def run(self, begin: Callable[[], Steps[T]], *, doing: Doing, since: float | None = None) -> T:
+    def run(
+        self,
+        begin: Callable[[], Steps[T]],
+        *,
+        doing: Doing,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> T:
         """Drive the steps to their end; begin anew where they failed and wrote nothing.
 
-        `since` is when the wait for a connection began, in monotonic seconds, if not now.
+        `since` is when the wait for a connection began, if not now; `until` is when to wait no
+        longer for anything. Both are in monotonic seconds.
         """
         thread = get_ident()
         if thread in self._busy:  # a pool is no place for a signal handler
             raise in_the_midst(self.url)
         try:
             self._busy.add(thread)
-            return self._run(begin, doing, since)
+            return self._run(begin, doing, since, until)
         finally:
             self._busy.discard(thread)
 
-    def _run(self, begin: Callable[[], Steps[T]], doing: Doing, since: float | None) -> T:
+    def _run(
+        self, begin: Callable[[], Steps[T]], doing: Doing, since: float | None, until: float | None
+    ) -> T:
         for attempt in range(1, ATTEMPTS):
             try:
-                return self._run_once(begin(), doing, since)
+                return self._run_once(begin(), doing, since, until)
             except TransientError:
-                time.sleep(random.uniform(0.5, 1) * 0.02 * attempt)
-        return self._run_once(begin(), doing, since)
+                pause = random.uniform(0.5, 1) * 0.02 * attempt
+                if until is not None and time.monotonic() + pause > until:
+                    raise
+                time.sleep(pause)
+                since = None
+        return self._run_once(begin(), doing, since, until)
 
     def alone(self, act: Callable[[Connection], T]) -> T:
         """Do something on a connection that is closed afterwards."""
@@ -95,10 +109,13 @@ class Connections:
         self._busy = set()
         self._pool = None
 
-    def _run_once(self, steps: Steps[T], doing: Doing, since: float | None) -> T:
+    def _run_once(
+        self, steps: Steps[T], doing: Doing, since: float | None, until: float | None
+    ) -> T:
         pool = self._pool or self._open()
+        patience = (since or time.monotonic()) + self._address.wait_seconds
         try:
-            connection = pool.take(since)
+            connection = pool.take(patience if until is None else min(patience, until))
         except PoolClosed:
             raise self._closed_error() from None
         try:

@@ -13,7 +13,7 @@ class TransientError(StoreError):
 
 
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
-_IN_THE_WAY = ("40001", "40P01")
+_IN_THE_WAY = ("40001", "40P01", "55P03")
 
 # By SQLSTATE, or by the class of it.
 _ADVICE = {

@@ -52,13 +52,12 @@ class Pool:
         )
         self._pool.open()
 
-    def take(self, since: float | None = None) -> Connection:
+    def take(self, patience: float) -> Connection:
         """Lend a connection that is not known to be lost.
 
-        Raises StoreError where there is none in time, reckoned from `since` where it is given, and
-        PoolClosed once the pool is closed.
+        Raises StoreError where there is none by the time that patience ends, in monotonic seconds,
+        and PoolClosed once the pool is closed.
         """
-        patience = (since or time.monotonic()) + self._address.wait_seconds
         while True:
             left = patience - time.monotonic()
             seconds = left if self._is_exhausted() else min(left, SLICE_SECONDS)
@@ -113,8 +112,8 @@ class Pool:
 
     def _exhausted_error(self) -> StoreError:
         return StoreError(
-            f"all {self._address.pool_size} connections to {self._address.url} were in use for "
-            f"{self._address.wait_seconds:g} s; nothing was written, try again later, or raise "
+            f"all {self._address.pool_size} connections to {self._address.url} are in use, and "
+            "none was given back in time; nothing was written, try again later, or raise "
             "holdfast_pool_size"
         )
 

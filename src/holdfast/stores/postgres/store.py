@@ -88,7 +88,8 @@ class PostgresStore(Store):
         expect_batch(writes, checks)
         purges = any(write.purge for write in writes)
         if purges or atomic or checks or checkpoint or timeout_seconds is not None:
-            return self._write_held(Batch(writes, checks, atomic, checkpoint, timeout_seconds))
+            until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+            return self._write_held(Batch(writes, checks, atomic, checkpoint, until))
         return self._with_locked(writes, self._group.commit(writes))
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
@@ -173,7 +174,7 @@ class PostgresStore(Store):
     def _write_held(self, batch: Batch) -> list[Outcome]:
         """Write in a transaction of its own, which waits for rows that are locked."""
         return self._connections.run(
-            lambda: write_held(self._sql, batch, self._stamp), doing="write"
+            lambda: write_held(self._sql, batch, self._stamp), doing="write", until=batch.until
         )
 
     def _with_locked(self, writes: Sequence[Write], outcomes: list[Outcome]) -> list[Outcome]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import compress
+from time import monotonic
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -67,13 +68,14 @@ class Held(NamedTuple):
 
 
 class Batch(Struct, frozen=True):
-    """What is committed in one transaction; the fields are the parameters of `Store.commit`."""
+    """What is committed in one transaction, as `Store.commit` is given it."""
 
     writes: Sequence[Write]
     checks: Sequence[Check] = ()
     atomic: bool = False
     checkpoint: Checkpoint | None = None
-    timeout_seconds: float | None = None
+    until: float | None = None
+    """When to wait no longer for other transactions, in monotonic seconds."""
 
 
 def write_free(sql: Statements, writes: Sequence[Write], stamp: Stamp) -> Steps[list[Outcome]]:
@@ -100,8 +102,9 @@ def write_free(sql: Statements, writes: Sequence[Write], stamp: Stamp) -> Steps[
 def write_held(sql: Statements, batch: Batch, stamp: Stamp) -> Steps[list[Outcome]]:
     """Write in a transaction that locks all its rows before it looks at any."""
     yield BEGIN
-    if batch.timeout_seconds is not None:
-        yield sql.ask("bound_wait", milliseconds=max(1, round(batch.timeout_seconds * 1000)))
+    if batch.until is not None:
+        left_seconds = batch.until - monotonic()
+        yield sql.ask("bound_wait", milliseconds=max(1, round(left_seconds * 1000)))
     held = yield from _hold(sql, batch)
     recorded_at = yield from stamp()
     outcomes = yield from _judged(sql, batch, held)
