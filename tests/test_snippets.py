@@ -12,12 +12,19 @@ import textwrap
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
+from holdfast.stores.sql import load_script
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import PostgresServer
+
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-BLOCK = re.compile(r"^( *)```(python|console)(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
+POSTGRES = ROOT / "docs" / "postgresql.md"
+DOCUMENTS = [ROOT / "README.md", *sorted({*(ROOT / "docs").glob("**/*.md")} - {POSTGRES})]
+BLOCK = re.compile(r"^( *)```(python|console|sql)(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
 FILE = re.compile(r"# ([\w/]+)\.py\n")
 MAKE = re.compile(r"make (demo|test)\b")
 COMPLETION = re.compile(r"_HOLDFAST_COMPLETE=\w+ holdfast\b")
@@ -30,6 +37,29 @@ def test_a_document_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     """Pasted in order into one empty folder, the blocks of a document work."""
     command = [sys.executable, "-W", "error", __file__, str(path)]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_document_on_postgresql_runs(
+    own_postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """On a server where nothing is made beforehand but two databases and the roles."""
+    server = own_postgres_server
+    with server.connect() as connection:
+        for statement in ("CREATE DATABASE trial", "CREATE DATABASE accounts"):
+            connection.execute(statement.encode())
+        connection.execute(load_script("postgres", "roles").encode())
+    urls = {
+        "TRIAL_URL": server.url("trial"),
+        "ADMIN_URL": server.url("accounts"),
+        "DEPLOY_URL": server.url("accounts", user="deploy", password="secret"),
+        "DATABASE_URL": server.url("accounts", user="shop", password="secret"),
+    }
+    command = [sys.executable, "-W", "error", __file__, str(POSTGRES)]
+    env = {**os.environ, **urls}
+    done = subprocess.run(
+        command, cwd=tmp_path, check=False, capture_output=True, text=True, env=env
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -52,6 +82,8 @@ def run(path: Path) -> None:
         assert not options, f"A block has no options, so that it always runs: {options!r}"
         if language == "console":
             run_commands(textwrap.dedent(text))
+        elif language == "sql":
+            run_statements(textwrap.dedent(text))
         elif file := FILE.match(text):
             vars(module).update(names_of_file(file[1], text))
         else:
@@ -88,6 +120,14 @@ def run_commands(text: str) -> None:
         assert (code != 0) == bool(ERROR.search(shown)) or following == "echo $?", told
         assert not shown or same(shown, printed), told
         assert printed or not is_completion, told
+
+
+def run_statements(text: str) -> None:
+    """Run SQL as an administrator of the database that the document is about."""
+    import psycopg
+
+    with psycopg.connect(os.environ["ADMIN_URL"], autocommit=True) as connection:
+        connection.execute(text.encode())
 
 
 def same(shown: str, printed: str) -> bool:

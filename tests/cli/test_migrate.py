@@ -9,6 +9,7 @@ from tests.servers.databases import Database
 
 from holdfast import open_store
 from holdfast.cli.exits import Exit
+from holdfast.stores.sql import load_script
 
 
 def test_a_file_is_brought_up_to_date(cli: Cli, tmp_path: Path) -> None:
@@ -23,9 +24,10 @@ def test_a_file_is_brought_up_to_date(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_migrated_is_refused(cli: Cli) -> None:
-    """A URL that names no store, and a plan of a store that migrates itself."""
+    """A URL that names no store, and a plan or roles of a store that migrates itself."""
     assert cli("migrate", "mysql://x").code == Exit.USAGE
-    assert cli("migrate", "--plan", "sqlite:///shop.db").code == Exit.USAGE
+    for option in ("--plan", "--roles"):
+        assert cli("migrate", option, "sqlite:///shop.db").code == Exit.USAGE
     assert not Path("shop.db").exists()
 
 
@@ -36,3 +38,10 @@ def test_a_plan_is_what_is_due(cli: Cli, postgres_database: Database) -> None:
     assert "CREATE TABLE" in cli("migrate", "--plan", url).out
     assert cli("migrate", url).code == Exit.DONE
     assert cli("migrate", "--plan", url).out.strip() == ""
+
+
+def test_roles_are_printed_without_a_server(cli: Cli) -> None:
+    """As the script that an administrator runs."""
+    done = cli("migrate", "--roles", "postgresql://localhost:1/shop")
+    assert done.code == Exit.DONE
+    assert done.out == load_script("postgres", "roles")

@@ -9,6 +9,7 @@ from holdfast.cli.output import EPILOG, after, write
 from holdfast.errors import StoreError
 from holdfast.stores import open_store
 from holdfast.stores.contract import Store
+from holdfast.stores.sql import load_script
 
 
 @click.command(epilog=EPILOG)
@@ -16,22 +17,34 @@ from holdfast.stores.contract import Store
 @click.option(
     "--plan", "only_plan", is_flag=True, help="Print the SQL that is due; change nothing."
 )
-def migrate(*, url: str, only_plan: bool) -> None:
+@click.option(
+    "--roles",
+    "only_roles",
+    is_flag=True,
+    help="Print the SQL that makes the roles of a store; change nothing.",
+)
+def migrate(*, url: str, only_plan: bool, only_roles: bool) -> None:
     """Bring the tables of a store up to what this code needs.
 
     URL names the store, like postgresql://migrator@host/database. What is there already stays as
     it is, and two that migrate at once wait for each other. A store on SQLite does this by itself
     whenever it is opened.
 
-    --plan prints the SQL that is due, for which no rights to run it are needed.
+    --plan prints the SQL that is due, for which no rights to run it are needed. --roles prints the
+    SQL that an administrator runs once a server, before the first migration.
 
     Exit codes: 0 done, 2 not begun, 4 the store failed.
     """
-    if only_plan and not url.startswith(("postgresql://", "postgres://")):
+    if (only_plan or only_roles) and not url.startswith(("postgresql://", "postgres://")):
         raise Failure(
-            "--plan prints what PostgreSQL would run; a store on SQLite migrates itself", Exit.USAGE
+            "--plan and --roles print SQL for PostgreSQL; other stores migrate themselves, and "
+            "have no roles",
+            Exit.USAGE,
         )
     with _open(url) as store:
+        if only_roles:
+            write(load_script("postgres", "roles"), end="")
+            return
         if only_plan:
             write(store.plan())
             return
