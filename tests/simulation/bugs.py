@@ -148,11 +148,11 @@ BUGS = {
         r"if atomic or checks or is_late else None", "if checks or is_late else None"
     ),
     "a refused command asked again": in_service(
-        r"if not terms\.let_through\([^)]*\):",
-        "if decision.failed and not decision.writes and attempts.made < 3:\n"
-        "        attempts.made += 1\n"
-        "        return (yield from _attempt(binding, groups, tokens, terms, attempts))\n"
-        "    \\g<0>",
+        r"if not terms\.tolerate\([^)]*\):",
+        "if not decision.writes and attempts.made < 3:\n"
+        "            attempts.made += 1\n"
+        "            return (yield from _attempt(binding, groups, tokens, terms, attempts))\n"
+        "        \\g<0>",
     ),
     "the version in 8 bits": in_service(
         r"version = before\.version \+ 1", "version = (before.version + 1) % 256"

@@ -143,7 +143,8 @@ class Codec(Generic[T]):
         Raises ValidationError.
         """
         if isinstance(data, Mapping):
-            data, _ = _encode_mapping(data, msgspec.structs.replace(self._terms, nest_at_will=True))
+            terms = msgspec.structs.replace(self._terms, nest_at_will=True)
+            data, _ = _encode_checked(dict(data), _JSON.encode, _MAPPING.decode, terms)
         try:
             _expect_shallow(data, self._terms)
             return self.decode(data)
@@ -206,7 +207,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     if type(metadata) is not dict and not isinstance(metadata, Mapping):
         raise ValidationError(f"metadata is a mapping, not {type(metadata).__name__}", "$")
-    return _encode_mapping(metadata, _METADATA)
+    return _encode_checked(dict(metadata), _JSON.encode, _MAPPING.decode, _METADATA)
 
 
 def decode_metadata(text: str | None) -> dict[str, Any]:
@@ -218,10 +219,6 @@ def tag_of(member: type) -> str:
     """Return the name under which the values of a member are stored."""
     config = getattr(member, "__struct_config__", None)
     return member.__name__ if config is None else cast("str", config.tag)
-
-
-def _encode_mapping(mapping: Mapping[str, Any], terms: _Terms) -> tuple[str, dict[str, Any]]:
-    return _encode_checked(dict(mapping), _JSON.encode, _MAPPING.decode, terms)
 
 
 def _encode_checked(

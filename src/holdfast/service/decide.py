@@ -40,13 +40,17 @@ class Group(Struct, frozen=True):
     id: str
     calls: Sequence[Call]
 
-    def key(self, machine: str) -> Key:
-        """Return what is to be loaded for them."""
-        keys = {}
-        for call in self.calls:
+
+def keys_of(machine: str, groups: Sequence[Group]) -> list[Key]:
+    """Return what is to be loaded for the calls of each group."""
+    loaded = []
+    for group in groups:
+        keys: dict[str, None] = {}
+        for call in group.calls:
             if call.key is not None:
-                keys[call.key] = True
-        return Key(machine, self.id, tuple(keys))
+                keys[call.key] = None
+        loaded.append(Key(machine, group.id, tuple(keys)))
+    return loaded
 
 
 class Decision(Struct, frozen=True):

@@ -35,6 +35,7 @@ from holdfast.service.decide import (
     decide,
     decide_awaiting,
     join,
+    keys_of,
 )
 from holdfast.service.lockstep import together
 from holdfast.service.origin import is_of_handler
@@ -70,13 +71,10 @@ class Terms(Struct, frozen=True):
     before_commit: Callable[[list[Answer]], object] | None = None
     """Sees the answers of each attempt that is about to be committed."""
 
-    def let_through(self, machine: AnyMachine, decision: Decision) -> bool:
-        """Whether what was decided is to be written, and not held back by an error."""
-        if decision.failed:
-            errors = (answer for answer in decision.answers if isinstance(answer, Exception))
-            if not all(self.tolerates(machine, error) for error in errors):
-                return False
-        return bool(decision.writes) or self.checkpoint is not None
+    def tolerate(self, machine: AnyMachine, answers: Sequence[Answer]) -> bool:
+        """Whether no answer is an error that keeps back what was decided beside it."""
+        errors = (answer for answer in answers if isinstance(answer, Exception))
+        return all(self.tolerates(machine, error) for error in errors)
 
     def commit_of(self, writes: Sequence[Write], attempts: Attempts) -> Commit:
         """Return what is asked of the store: several writes, or a checkpoint, all or nothing."""
@@ -139,14 +137,17 @@ def _attempt(
     """Load, decide and write once; return the answers, or the conflict that kept them back."""
     machine = binding.machine
     together = frozenset(group.id for group in groups) if len(groups) > 1 else ()
-    loaded = yield Load([group.key(machine.name) for group in groups])
+    loaded = yield Load(keys_of(machine.name, groups))
     if machine.is_async:
         decision = join((yield from decide_awaiting(binding, groups, loaded, tokens, together)))
     else:
-        decision = join(decide(binding, groups, loaded, tokens, together))
+        decided = decide(binding, groups, loaded, tokens, together)
+        decision = decided[0] if len(decided) == 1 else join(decided)
     if decision.failed:
         yield from _tell_stale(binding, groups, decision.answers, attempts)
-    if not terms.let_through(machine, decision):
+        if not terms.tolerate(machine, decision.answers):
+            return decision.answers
+    if not decision.writes and terms.checkpoint is None:
         return decision.answers
     if terms.before_commit is not None:
         yield Notify(terms.before_commit, decision.answers)
@@ -190,7 +191,7 @@ def begin_each(
     if begun is None:
         begun = Begun(*(yield Begin(_count(groups))))
     started, tokens = begun.started, begun.tokens
-    loaded = yield Load([group.key(binding.machine.name) for group in groups])
+    loaded = yield Load(keys_of(binding.machine.name, groups))
     decisions = decide(binding, groups, loaded, tokens)
     attempts = Attempts(binding.retry, binding.machine.name, None, started)
     for group, decision in zip(groups, decisions, strict=True):
@@ -296,10 +297,7 @@ def _is_own(binding: Binding, call: Call, conflict: VersionConflictError) -> boo
 
 
 def _count(groups: Sequence[Group]) -> int:
-    count = 0
-    for group in groups:
-        count += len(group.calls)
-    return count
+    return sum([len(group.calls) for group in groups])
 
 
 def _expect_moved(binding: Binding, checkpoint: Checkpoint, outcome: Outcome) -> None:

@@ -35,6 +35,8 @@ class GroupCommit:
     `name` is whose commits they are, for error texts. There are as many lanes as threads may write
     at the same time. An interrupt ends the call that it comes into and no other: whatever it cuts
     short can be done over again.
+
+    `leaders` is empty where no thread writes here, or waits to.
     """
 
     def __init__(
@@ -47,12 +49,7 @@ class GroupCommit:
         self._committing: set[int] = set()  # threads; a signal handler may come into one
         self._lock = threading.Lock()
         self._waiting: list[_Submission] = []
-        self._leaders: tuple[_Submission, ...] = ()  # one in each lane that is taken
-
-    @property
-    def has_leader(self) -> bool:
-        """Whether a thread writes here, or waits to: those that come now write after it."""
-        return bool(self._leaders)
+        self.leaders: tuple[_Submission, ...] = ()  # one in each lane that is taken
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write, together with others where they are many; raises what `write` raises."""
@@ -63,13 +60,13 @@ class GroupCommit:
         try:
             self._committing.add(thread)
             with self._lock:
-                if len(self._leaders) < self._lanes:
-                    self._leaders = (*self._leaders, own)
+                if len(self.leaders) < self._lanes:
+                    self.leaders = (*self.leaders, own)
                 else:
                     self._queue_up(own)
             if own.told is not None:
                 own.told.acquire()
-            if own in self._leaders:
+            if own in self.leaders:
                 self._lead(own)
         except BaseException:
             self._leave(own)
@@ -128,17 +125,17 @@ class GroupCommit:
     def _pass_on(self, own: _Submission) -> None:
         """Let the first who waits write for those behind it, then tell those that are written."""
         with self._lock:
-            others = [one for one in self._leaders if one is not own]
-            if own in self._leaders and self._waiting:
+            others = [one for one in self.leaders if one is not own]
+            if own in self.leaders and self._waiting:
                 following = _next(self._waiting)
                 rest = self._waiting[1 + len(following) :]
                 # No call from here on: an interrupt finds all of it done, or nothing.
                 self._waiting[0].behind = following
-                self._leaders = (*others, self._waiting[0])
+                self.leaders = (*others, self._waiting[0])
                 self._waiting = rest
-            elif own in self._leaders:
-                self._leaders = (*others,)
-            leaders = self._leaders
+            elif own in self.leaders:
+                self.leaders = (*others,)
+            leaders = self.leaders
         for leader in leaders:  # an interrupt may have kept others from telling theirs
             _tell(leader)
         for submission in own.behind:

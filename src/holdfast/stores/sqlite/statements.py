@@ -62,7 +62,10 @@ def write_each(
     connection: sqlite3.Connection, writes: Sequence[Write], clock: Clock
 ) -> list[Outcome]:
     """Write the entities that are at the expected version, and their log rows."""
-    return _write(connection, writes, format_time(clock()))
+    recorded_at = format_time(clock())
+    if len(writes) == 1:
+        return [_write_one(connection, writes[0], _bind(writes[0], recorded_at))]
+    return _write(connection, writes, recorded_at)
 
 
 def rows_of(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[Any]:
@@ -137,11 +140,9 @@ def _bind(write: Write, recorded_at: str) -> _Bound:
 def _write(
     connection: sqlite3.Connection, writes: Sequence[Write], recorded_at: str
 ) -> list[Outcome]:
-    if len(writes) == 1:
-        [write] = writes
-        return [_write_one(connection, write, _bind(write, recorded_at))]
     bound = [_bind(write, recorded_at) for write in writes]
-    if _write_all_entities(connection, writes, [entity for entity, _ in bound]):
+    entities = [entity for entity, _ in bound]
+    if len(writes) > 1 and _write_all_entities(connection, writes, entities):
         rows = [row for _, log in bound for row in log]
         connection.executemany(_INSERT_TRANSITION, rows)
         return [Outcome(True, write.entity.version) for write in writes]

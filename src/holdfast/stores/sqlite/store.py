@@ -98,19 +98,15 @@ class SqliteStore(Store):
         if len(writes) != 1 or checks:
             expect_batch(writes, checks)
         if not (atomic or checks or checkpoint is not None):
-            if timeout_seconds is None:
-                return self._write_unless_others_do(writes)
-            return self.connections.write(timeout_seconds, write_each, writes, self._clock)
+            if timeout_seconds is not None:
+                return self.connections.write(timeout_seconds, write_each, writes, self._clock)
+            if not self._group.leaders:
+                outcomes = self.connections.write_at_once(write_each, writes, self._clock)
+                if outcomes is not TAKEN:
+                    return outcomes
+            return self._group.commit(writes)
         terms = Terms(atomic, checks, checkpoint)
         return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
-
-    def _write_unless_others_do(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Write at once where nobody else does; share a commit with those who wait otherwise."""
-        if not self._group.has_leader:
-            outcomes = self.connections.write_at_once(write_each, writes, self._clock)
-            if outcomes is not TAKEN:
-                return outcomes
-        return self._group.commit(writes)
 
     def _write_together(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
