@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from holdfast import (
     Service,
     StoreError,
     VersionConflictError,
+    transact,
 )
 from holdfast.stores.contract import Store
 
@@ -82,7 +85,30 @@ def test_conflicts_in_a_row_open_it() -> None:
         assert state_of(breaker) == "closed"
         breaker.failed(CONFLICT, float(number))
     assert state_of(breaker) == "open"
-    assert breaker.last_conflict is CONFLICT
+    last = breaker.last_conflict
+    assert last is not None
+    assert (last.id, last.expected, last.actual) == ("o-1", 1, 2)
+
+
+def test_its_last_conflict_keeps_nothing_of_the_call_that_met_it(store: Store, desk: Desk) -> None:
+    """Not the frames of its traceback, nor what they hold."""
+    breaker = CircuitBreaker()
+    retry = Retry(attempts=2, initial_seconds=0.001, breaker=breaker)
+    orders = Service(order, store, deps=desk, retry=retry)
+    orders.handle("o-1", Place(total=1))
+    held: list[weakref.ref[object]] = []
+
+    def work(transaction: Any) -> None:
+        held.append(weakref.ref(transaction))
+        transaction.prepare("o-1", Note(text="mine"))
+        Service(order, store, deps=desk).handle("o-1", Note(text="theirs"))
+
+    with pytest.raises(RetriesExhaustedError):
+        transact(orders, work)
+    gc.collect()
+    assert breaker.last_conflict is not None
+    assert breaker.last_conflict.actual == 3
+    assert [each() for each in held] == [None, None]
 
 
 def test_a_success_begins_the_count_anew() -> None:

@@ -29,6 +29,7 @@ from holdfast import (
     StoreError,
     Transaction,
 )
+from holdfast.service.requests import unwrap
 from holdfast.service.runner import run
 from holdfast.service.transaction import Stage
 from holdfast.stores.contract import CommitUncertainError, Outcome, Store
@@ -197,7 +198,7 @@ def test_a_batch_asks_no_longer_than_the_budget(
     counting.before_commit += [lose] * 40
     batch: list[tuple[str, OrderCommand]] = [("a", Place(total=1)), ("b", Place(total=1))]
 
-    [first, second] = run(orders.plans.handle_many(batch), world)
+    [first, second] = unwrap(run(orders.plans.handle_many(batch), world))
     assert isinstance(first, OutcomeUnknownError)
     assert isinstance(second, OutcomeUnknownError)
     assert world.sleeps == [0.01, 0.02, 0.04]
@@ -265,9 +266,8 @@ def test_a_batch_is_sent_again_whole(
         ("o-2", Note(text="x")),
     ]
 
-    answers = run(
-        shaky.plans.handle_many(requests, atomic=atomic, checkpoint=None, before_commit=None), world
-    )
+    plan = shaky.plans.handle_many(requests, atomic=atomic, checkpoint=None, before_commit=None)
+    answers = unwrap(run(plan, world))
 
     assert [(a.id, a.version) for a in answers if isinstance(a, Record)] == [
         ("o-1", 2),

@@ -115,7 +115,7 @@ class AsyncService(Generic[S, C, D]):
 
         All requests are drawn before any is applied. `before_commit` runs where the handlers do.
         """
-        return await self._run(
+        answers = await self._run(
             self.plans.handle_many(
                 list(expect_requests(requests)),  # drawn here, not where the plan runs
                 atomic=atomic,
@@ -125,6 +125,7 @@ class AsyncService(Generic[S, C, D]):
                 within=copy_context(),
             )
         )
+        return unwrap(answers)
 
     async def preview(
         self,

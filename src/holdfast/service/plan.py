@@ -75,8 +75,11 @@ class Plans(Reads[S, C, D]):
         answer_errors: bool = False,
         before_commit: BeforeCommit | None = None,
         within: contextvars.Context | None = None,
-    ) -> Plan[list[Record[S] | Exception]]:
-        """Return the plan that applies many commands; those of one commit are drawn here."""
+    ) -> Plan[list[Record[S] | Exception] | Exception]:
+        """Return the plan that applies many commands; those of one commit are drawn here.
+
+        It answers with the StopIteration that `before_commit` let slip, if it did.
+        """
         whole = atomic or checkpoint is not None
         if before_commit is not None and not whole:
             raise ValidationError("before_commit= goes with atomic or a checkpoint")
@@ -123,7 +126,9 @@ class Plans(Reads[S, C, D]):
             raise QueryError(f"contention takes a limit from 0, not {limit!r:.80}")
         return self.binding.contention.hottest(limit)
 
-    def _handle_in_batches(self, cut: Iterable[Batch]) -> Plan[list[Record[S] | Exception]]:
+    def _handle_in_batches(
+        self, cut: Iterable[Batch]
+    ) -> Plan[list[Record[S] | Exception] | Exception]:
         answers: list[Answer | None] = []
         for batch in cut:
             settled = yield from settle_each(self.binding, batch.groups)
@@ -131,9 +136,14 @@ class Plans(Reads[S, C, D]):
             answers += batch.answers
         return cast("list[Record[S] | Exception]", answers)
 
-    def _handle_at_once(self, batch: Batch, terms: Terms) -> Plan[list[Record[S] | Exception]]:
+    def _handle_at_once(
+        self, batch: Batch, terms: Terms
+    ) -> Plan[list[Record[S] | Exception] | Exception]:
         if not (terms.atomic and batch.errors):
-            batch.take((yield from settle(self.binding, batch.groups, terms)))
+            try:
+                batch.take((yield from settle(self.binding, batch.groups, terms)))
+            except _StoppedError as stopped:
+                return stopped.error
         machine = self.binding.machine
         failures = {
             place: error
@@ -159,6 +169,14 @@ def check_fit(machine: object, store: object) -> None:
         )
 
 
+class _StoppedError(Exception):
+    """Carries a StopIteration out of the plan that met it, and could not raise it unchanged."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def _telling(
     batch: Batch, before_commit: BeforeCommit, within: contextvars.Context | None
 ) -> Callable[[list[Answer]], object]:
@@ -166,8 +184,11 @@ def _telling(
 
     def tell(settled: list[Answer]) -> object:
         batch.take(settled)
-        if within is None:
-            return before_commit(batch.answers.copy())
-        return within.run(before_commit, batch.answers.copy())
+        try:
+            if within is None:
+                return before_commit(batch.answers.copy())
+            return within.run(before_commit, batch.answers.copy())
+        except StopIteration as error:
+            raise _StoppedError(error) from error
 
     return tell

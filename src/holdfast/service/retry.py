@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from copy import copy
 from inspect import iscoroutinefunction
 from math import inf
 from sys import float_info
@@ -99,7 +100,7 @@ class CircuitBreaker(Renewed):
     def failed(self, conflict: VersionConflictError, now: float) -> None:
         """Report that an attempt met a conflict; opens the breaker at the threshold."""
         with self._lock:
-            self._last = conflict
+            self._last = copy(conflict)  # without the traceback, which keeps its frames alive
             self._failures += 1
             if self._probe_since is not None or self._failures >= self.threshold:
                 self._opened_at = now

@@ -126,7 +126,7 @@ class Service(Generic[S, C, D]):
         with the answers that are about to be committed, again after each conflict; what it raises
         keeps everything from being written.
         """
-        return self._run(
+        answers = self._run(
             self.plans.handle_many(
                 requests,
                 atomic=atomic,
@@ -135,6 +135,7 @@ class Service(Generic[S, C, D]):
                 before_commit=before_commit,
             )
         )
+        return unwrap(answers)
 
     def preview(
         self,

@@ -156,7 +156,7 @@ class Batch(Action):
 
     def handle_many(
         self, plans: dict[str, AnyPlans], checkpoint: Checkpoint | None
-    ) -> Plan[list[Record[Any] | Exception]]:
+    ) -> Plan[list[Record[Any] | Exception] | Exception]:
         """Handle them together, and move a checkpoint if there is one."""
         label = f"batch {self.journal.draw_name()}" if self.atomic else None
         requests = [self.begin_write(asked, label) for asked in self.asked]
