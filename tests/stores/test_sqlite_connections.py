@@ -198,11 +198,12 @@ def test_a_reading_that_outlasts_the_store_closes_what_it_read_on(store: Store) 
     assert not is_open(own)
 
 
-def test_opening_waits_for_others_to_let_the_file_be_switched(path: Path) -> None:
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_opening_waits_for_others_to_let_the_file_be_switched(path: Path, lock: str) -> None:
     """A file with a rollback journal, which another is writing at that moment."""
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("CREATE TABLE mine (value TEXT)")
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute(f"BEGIN {lock}")
         threading.Timer(0.3, other.execute, ["COMMIT"]).start()
         with open_store(f"sqlite:///{path}") as store:
             stored(store, write("e", "Open"))

@@ -15,6 +15,7 @@ import pytest
 from holdfast import StoreError, open_store
 from holdfast.machine.canonical import format_time
 from holdfast.stores.contract import Checkpoint, Store
+from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.conformance.base import history, stored
 from holdfast.testing.writes import write
 
@@ -77,6 +78,30 @@ def test_waits_for_threads_and_for_processes_are_one(
     bound = timeout or 2
     assert bound - 0.2 <= seconds_to_refusal(store, timeout) < bound + 0.5
     waiting.join()
+
+
+@pytest.mark.parametrize(("timeout", "bounds"), [(None, (1.9, 3)), (0.3, (0.25, 1))])
+def test_the_wait_for_a_thread_is_bounded_too(
+    store: Store, timeout: float | None, bounds: tuple[float, float]
+) -> None:
+    """It is told that there are threads that write, whatever they do there."""
+    assert isinstance(store, SqliteStore)
+    writing, leave = threading.Event(), threading.Event()
+
+    def hold(connection: sqlite3.Connection) -> None:
+        writing.set()
+        leave.wait(20)
+
+    holder = threading.Thread(target=store.connections.write, args=(None, hold))
+    holder.start()
+    assert writing.wait(10)
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="written by other threads"):
+        store.commit([write("f", "Open")], timeout_seconds=timeout)
+    assert bounds[0] <= time.monotonic() - began < bounds[1]
+    leave.set()
+    holder.join()
+    stored(store, write("f", "Open"))
 
 
 def test_a_wait_that_was_shorter_is_not_remembered(store: Store, other: sqlite3.Connection) -> None:
