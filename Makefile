@@ -15,6 +15,7 @@ HERE := --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --quiet --numprocesses auto --dist worksteal
 LOCK := compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --upgrade
+SCALE ?= 1
 CODE := src tests $(wildcard benchmarks)
 
 # The scripts in .venv/bin name the place where they were made.
@@ -39,8 +40,8 @@ test: lint types  ## check format, lint and types, then run the tests
 test-postgres: .venv/ready  ## run only the tests that start a PostgreSQL server
 	$(PYTEST) -m 'postgres and not soak' -rs
 
-soak: .venv/ready  ## run the tests that take minutes, which `make test` leaves out
-	$(PYTEST) -m soak -rPs -o faulthandler_timeout=0
+soak: .venv/ready  ## run the tests that take minutes or hours; SCALE=10 runs ten times as many seeds
+	HOLDFAST_SOAK_SCALE=$(SCALE) $(PYTEST) -m soak -rPs -o faulthandler_timeout=0
 
 format: .venv/ready  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix-only --quiet .

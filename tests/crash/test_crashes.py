@@ -1,0 +1,124 @@
+"""Workers that are killed, stopped, locked out and out of room lose nothing they acknowledged.
+
+`HOLDFAST_SOAK_SCALE=10` runs ten times as many seeds under `-m soak`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.crash.checker import violations
+from tests.crash.supervisor import Supervisor
+from tests.simulation.bugs import BUGS
+from tests.simulation.planting import planted
+from tests.stores.scenes import play
+from tests.stores.test_sqlite_files import namespace
+
+KILLS = 25
+MANY_KILLS = 50
+FEW_KILLS = 4
+SEEDS = range(100 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1")))
+LEAST = {
+    "acknowledged": 50,
+    "reads": 25,
+    "duplicates": 2,
+    "StoreError": 1,
+    "unanswered, not written": 5,
+    "unanswered, written": 1,
+    "kills at random": 3,
+    "killed at COMMIT": 1,
+    "killed at committed": 1,
+    "stopped at random": 1,
+    "locks held": 1,
+}
+"""How often at least each thing is seen while 25 workers are killed."""
+FOUND_BY_KILLS = (
+    "acknowledged before the commit",
+    "no version check on SQLite",
+    "no rollback of half a batch",
+    "the entity without the log",
+    "a key not looked up",
+)
+
+
+class Told(msgspec.Struct):
+    """What a run came to."""
+
+    violations: list[str]
+    counts: dict[str, int]
+
+    def expect_sound(self, **also: int) -> None:
+        """Hold it to the promises, and to having seen enough to tell."""
+        assert self.violations == []
+        least = {**LEAST, **also}
+        few = {what: self.counts.get(what, 0) for what in least}
+        assert {w: n for w, n in few.items() if n < least[w]} == {}, "too little was seen"
+
+
+def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
+    """At named points and at random ones, while others are stopped and hold the lock."""
+    disturbed(tmp_path, 1, KILLS).expect_sound()
+
+
+def test_workers_on_a_full_disk_lose_nothing(tmp_path: Path) -> None:
+    """It is full now and then, and everything goes on once there is room."""
+    told = disturbed(tmp_path, 2, KILLS, within=small_disk(tmp_path))
+    told.expect_sound(**{"disks full": 1})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_seed_loses_anything(tmp_path: Path, seed: int) -> None:
+    """On a disk, and on a small one that is full now and then."""
+    within = small_disk(tmp_path) if seed % 2 else ()
+    disturbed(tmp_path, seed, MANY_KILLS, within=within).expect_sound()
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        FOUND_BY_KILLS[0],
+        *(pytest.param(bug, marks=pytest.mark.soak) for bug in FOUND_BY_KILLS[1:]),
+    ],
+)
+def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
+    """The checker can fail."""
+    assert disturbed(tmp_path, 3, FEW_KILLS, bug).violations != []
+
+
+def disturbed(
+    folder: Path, seed: int, kills: int, bug: str = "", within: Sequence[str] = ()
+) -> Told:
+    """Disturb workers in a process of its own, and return what it told."""
+    for name in ("journals", "disk"):
+        (folder / name).mkdir(exist_ok=True)
+    told = play(scene, folder, seed, kills, "small" if within else "", bug, within=within)
+    print(told)
+    return msgspec.json.decode(told, type=Told)
+
+
+def scene(folder: str, seed: str, kills: str, small: str, bug: str) -> None:
+    """Disturb workers on a store, hold against it what they were told, and tell what was seen."""
+    store, journals = Path(folder) / "disk" / "store.db", Path(folder) / "journals"
+    supervisor = Supervisor(store, journals, int(seed), small_disk=bool(small))
+    with ExitStack() as stack:
+        if bug:
+            stack.enter_context(planted(*BUGS[bug].changes))
+        supervisor.disturb(int(kills))
+    found = supervisor.violations + violations(store, journals, supervisor.counts)
+    print(msgspec.json.encode(Told(found[:20], supervisor.counts), order="sorted").decode())
+
+
+def small_disk(folder: Path) -> tuple[str, ...]:
+    """Return a command that runs another with a disk of 8 MB mounted; skips where nobody may."""
+    if not namespace():
+        pytest.skip("this machine lets nobody mount a small disk: no disk was filled")
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = f'mount -t tmpfs -o size=8m tmpfs "{disk}" && exec "$@"'
+    return (*namespace(), "sh", "-c", mount, "sh")

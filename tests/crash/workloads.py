@@ -1,0 +1,134 @@
+"""What workers ask of their services, a call at a time, drawn from a source of randomness."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+from tests.crash.machines import Add, Append, Put
+
+from holdfast import Record, Request
+from holdfast.testing import Operation
+
+ACCOUNTS = ("a0", "a1", "a2", "a3")
+KEYS_AT_ONCE = 4
+
+
+class Call(Struct, frozen=True):
+    """A verb of one service, what it is given, and the operations that it amounts to."""
+
+    machine: str
+    verb: str
+    given: tuple[Any, ...]
+    options: dict[str, Any]
+    operations: list[Operation]
+
+
+class Client:
+    """Draws one call after the other; what it does is told apart by its name."""
+
+    def __init__(self, name: str, random: Random) -> None:
+        self.name = name
+        self.random = random
+        self._numbers = count(1)
+        self._seen: dict[str, int] = {}
+        self._unanswered: Call | None = None
+        self._draws = (
+            self._count, self._repeat, self._transfer, self._look_at_accounts,
+            self._hold, self._hold_on, self._look, self._append,
+        )  # fmt: skip
+
+    def next(self) -> Call:
+        """Return what it asks next: what it has a key for, once more, where it knows no answer."""
+        again, self._unanswered = self._unanswered, None
+        if again is not None:
+            [asked] = again.operations
+            return self._with_key(asked.id, again.given[1], str(asked.key))
+        return self.random.choice(self._draws)()
+
+    def take(self, call: Call, answer: Any) -> None:
+        """Remember what the next calls depend on."""
+        if isinstance(answer, Record):
+            self._seen[answer.id] = answer.version
+        elif isinstance(answer, Exception) and call.operations[0].key is not None:
+            self._unanswered = call
+
+    def _count(self) -> Call:
+        return self._write("counter", f"c{self.random.randrange(3)}", Add(1))
+
+    def _repeat(self) -> Call:
+        """Send what other clients send at the same time, under the same key."""
+        key = f"{time.monotonic() // 0.2:.0f}-{self.random.randrange(KEYS_AT_ONCE)}"
+        return self._with_key(f"k{key[-1]}", Add(len(key) + int(key[-1])), key)
+
+    def _with_key(self, id: str, command: Add, key: str) -> Call:
+        return self._write("keyed", id, command, key=key)
+
+    def _append(self) -> Call:
+        name = self._name()
+        return self._write("names", f"n{_window(2)}", Append(name), name=name)
+
+    def _hold(self) -> Call:
+        name = self._name()
+        return self._write("register", self._register(), Put(name), name=name)
+
+    def _hold_on(self) -> Call:
+        """Put a value where nobody did since this client last saw it."""
+        name, id = self._name(), self._register()
+        expected = self._seen.get(id, 0)
+        return self._write("register", id, Put(name), name=name, expected_version=expected)
+
+    def _look(self) -> Call:
+        id = self._register()
+        return Call("register", "get", (id,), {}, [self._read("register", id)])
+
+    def _look_at_accounts(self) -> Call:
+        label = f"look {self._name()}"
+        reads = [self._read("account", id, label) for id in ACCOUNTS]
+        return Call("account", "get_many", (ACCOUNTS,), {}, reads)
+
+    def _transfer(self) -> Call:
+        """Move an amount from one account to another, in one commit."""
+        label, amount = f"transfer {self._name()}", self.random.randint(1, 9)
+        moves = zip(self.random.sample(ACCOUNTS, 2), (-amount, amount), strict=True)
+        operations, requests = [], []
+        for id, by in moves:
+            operation = self._operation("account", id, self._name(), together=label)
+            operations.append(operation)
+            requests.append(Request(id, Add(by), metadata={"name": operation.name}))
+        return Call("account", "handle_many", (requests,), {"atomic": True}, operations)
+
+    def _write(
+        self, machine: str, id: str, command: Any, *, name: str | None = None, **options: Any
+    ) -> Call:
+        operation = self._operation(machine, id, name or self._name())
+        operation.key = options.get("key")
+        operation.expected = options.get("expected_version")
+        options["metadata"] = {"name": operation.name}
+        return Call(machine, "handle", (id, command), options, [operation])
+
+    def _read(self, machine: str, id: str, label: str | None = None) -> Operation:
+        return Operation(
+            client=self.name, machine=machine, id=id, kind="read", began=0, together=label
+        )
+
+    def _operation(
+        self, machine: str, id: str, name: str, together: str | None = None
+    ) -> Operation:
+        return Operation(
+            client=self.name, machine=machine, id=id, name=name, began=0, together=together
+        )
+
+    def _name(self) -> str:
+        return f"{self.name}.{next(self._numbers)}"
+
+    def _register(self) -> str:
+        """Return a register that is used for a short while, so that a search explains it all."""
+        return f"r{_window(0.25)}"
+
+
+def _window(seconds: float) -> int:
+    return int(time.monotonic() / seconds)
