@@ -57,7 +57,6 @@ DRIVERS = {
     "click": {"holdfast.cli", "holdfast.examples"},
     "msgspec": {"holdfast"},
     "psycopg": {"holdfast.stores.postgres"},
-    "psycopg_pool": {"holdfast.stores.postgres"},
     "pytest": {"holdfast.testing"},
     "rich": {"holdfast.cli", "holdfast.examples"},
     "sqlite3": {"holdfast.stores", "holdfast.testing"},

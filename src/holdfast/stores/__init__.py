@@ -87,10 +87,10 @@ def _postgres_store(url: str, clock: Clock | None, *, migrate: bool) -> Store:
     try:
         from holdfast.stores.postgres.store import PostgresStore
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+        if (error.name or "").partition(".")[0] != "psycopg":
             raise
         raise StoreError(
-            f"a store on PostgreSQL needs {error.name}: pip install 'holdfast[postgres]'"
+            "a store on PostgreSQL needs psycopg: pip install 'holdfast[postgres]'"
         ) from error
     return PostgresStore(url, migrate=migrate, clock=clock)
 

@@ -19,7 +19,7 @@ from tests.stores.postgres.conftest import Open, at_once
 from holdfast import open_store
 from holdfast.stores.contract import LogRow, Store, Write
 from holdfast.stores.postgres import feed
-from holdfast.stores.postgres.drive import drive
+from holdfast.stores.postgres.drive import Connection, drive
 from holdfast.stores.postgres.statements import Statements
 from holdfast.stores.postgres.writing import write_free
 from holdfast.testing.conformance.base import history, row_of, service_on, stored
@@ -35,7 +35,7 @@ class Writer:
     """A transaction of somebody else, which writes as a store does and stays open."""
 
     def __init__(self, url: str) -> None:
-        self._connection = psycopg.connect(url, cursor_factory=psycopg.RawCursor)
+        self._connection = Connection.connect(url, cursor_factory=psycopg.RawCursor)
 
     def write(self, *writes: Write) -> None:
         outcomes = drive(write_free(SQL, writes, at_once), self._connection, "", "write")

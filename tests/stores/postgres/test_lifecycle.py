@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -180,7 +182,8 @@ def url_in(url: str, schema: str) -> str:
 
 def test_a_child_has_connections_of_its_own(application_url: str) -> None:
     """It neither uses its parent's nor ends them, and both write the same store."""
-    assert play(fork_and_write, application_url) == "child 2\nparent 3\n"
+    told = "2 sessions\nchild 2\nparent 3\n"
+    assert play(fork_and_write, application_url) == told
     with open_store(application_url) as store:
         assert versions(store, "e") == [1, 2, 3]
         assert faults(store) == []
@@ -193,7 +196,10 @@ def fork_and_write(url: str) -> None:
         service.handle("e", Add())
         child = os.fork()
         if child == 0:
-            print("child", service.handle("e", Add()).version, flush=True)
+            version = service.handle("e", Add()).version
+            with psycopg.connect(url, autocommit=True) as connection:
+                print(sessions(connection) - 1, "sessions")
+            print("child", version, flush=True)
             store.close()
             return
         assert os.waitpid(child, 0)[1] == 0
@@ -230,6 +236,73 @@ def fork_among_threads(url: str) -> None:
         for worker in workers:
             worker.result()
     print("parent")
+
+
+def test_interrupts_leave_the_store_as_it_is(application_url: str) -> None:
+    """Wherever they come into a call, the next is answered, on no more connections than before."""
+    assert play(interrupt_calls, f"{application_url}?holdfast_pool_size=1") == "played\n"
+
+
+class Interrupt(BaseException):
+    """What a signal raises."""
+
+
+def interrupt_calls(url: str) -> None:
+    """Interrupt calls that would use the one connection there is, again and again."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    chance = random.Random(1)
+    with open_store(url) as store:
+        service = service_on(store)
+        service.handle("e", Add())
+        interrupts = 0
+        for _ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 4e-3))
+                service.handle("e", Add())
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupt:
+                interrupts += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert interrupts > 50, interrupts
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(service.handle, "e", Add()).result()
+        assert faults(store) == []
+    print("played")
+
+
+def test_a_signal_handler_that_calls_the_store_is_answered_or_refused(application_url: str) -> None:
+    """It never waits for the call that it came into."""
+    assert play(call_from_handlers, f"{application_url}?holdfast_pool_size=1") == "played\n"
+
+
+def call_from_handlers(url: str) -> None:
+    """Call a store from a signal handler, wherever its own calls are."""
+    refusals: list[str] = []
+    chance = random.Random(1)
+    with open_store(url) as store:
+        service = service_on(store)
+        service.handle("e", Add())
+
+        def call(*_: object) -> None:
+            try:
+                service.handle("from the handler", Add())
+            except StoreError as error:
+                refusals.append(str(error))
+
+        signal.signal(signal.SIGALRM, call)
+        for _ in range(300):
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 4e-3))
+            service.handle("e", Add())
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(refusals) > 20
+        assert {"in the midst of a call of the same thread" in text for text in refusals} == {True}
+        assert service.get("e").version == 301
+        assert faults(store) == []
+    print("played")
 
 
 def test_a_store_that_is_forgotten_leaves_nothing(application_url: str) -> None:

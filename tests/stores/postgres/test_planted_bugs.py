@@ -64,8 +64,8 @@ BUGS = {
     ),
     "a deadlock is told, and not tried again": Bug(
         "stores/postgres/errors.py",
-        '_IN_THE_WAY = ("40001", "40P01")',
-        '_IN_THE_WAY = ("40001",)',
+        '_IN_THE_WAY = ("40001", "40P01", "55P03")',
+        '_IN_THE_WAY = ("40001", "55P03")',
         f"{CONFLICTS}test_a_deadlock_is_tried_again",
     ),
     "places that were held are left behind": Bug(
@@ -117,9 +117,21 @@ BUGS = {
     ),
     "a session that was ended is written to": Bug(
         "stores/postgres/pool.py",
-        "            if _is_alive(connection):\n",
-        "            if connection:\n",
+        "connection is not None and not _is_alive(connection)",
+        "connection is not None and False",
         f"{LIFECYCLE}test_an_ended_session_is_not_written_to",
+    ),
+    "a place that an interrupt left taken stays taken": Bug(
+        "stores/postgres/pool.py",
+        "left_over = self._lent.pop(thread, None)",
+        "left_over, self._lent[-len(self._lent)] = self._lent.get(thread), None",
+        f"{LIFECYCLE}test_interrupts_leave_the_store_as_it_is",
+    ),
+    "what an interrupt left in the midst of a query is used again": Bug(
+        "stores/postgres/pool.py",
+        "        else:\n            connection.close()\n    except psycopg.Error:",
+        "    except psycopg.Error:",
+        f"{LIFECYCLE}test_interrupts_leave_the_store_as_it_is",
     ),
     "a child uses its parent's connections": Bug(
         "stores/postgres/connections.py",

@@ -1,8 +1,4 @@
-"""The connections of a store that blocks: opened at first use, and driven by its steps.
-
-Every connection commits by itself, so that a statement outside of BEGIN and COMMIT is a
-transaction of its own.
-"""
+"""The connections of a store that blocks: opened at first use, and driven by its steps."""
 
 from __future__ import annotations
 
@@ -14,13 +10,12 @@ from threading import get_ident
 from typing import TypeVar
 
 import psycopg
-from psycopg_pool import PoolClosed
 
 from holdfast.errors import StoreError
 from holdfast.stores.postgres import migrations, schema
-from holdfast.stores.postgres.drive import Connection, Doing, drive
+from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive
 from holdfast.stores.postgres.errors import TransientError, connect_error
-from holdfast.stores.postgres.pool import OPTIONS, Pool
+from holdfast.stores.postgres.pool import Pool, PoolClosedError
 from holdfast.stores.postgres.statements import Statements, Steps
 from holdfast.stores.postgres.url import Address
 from holdfast.stores.turns import in_the_midst
@@ -69,23 +64,18 @@ class Connections:
             raise in_the_midst(self.url)
         try:
             self._busy.add(thread)
-            return self._run(begin, doing, since, until)
+            for attempt in range(1, ATTEMPTS):
+                try:
+                    return self._run_once(begin(), doing, since, until)
+                except TransientError:
+                    pause = random.uniform(0.5, 1) * 0.02 * attempt
+                    if until is not None and time.monotonic() + pause > until:
+                        raise
+                    time.sleep(pause)
+                    since = None
+            return self._run_once(begin(), doing, since, until)
         finally:
             self._busy.discard(thread)
-
-    def _run(
-        self, begin: Callable[[], Steps[T]], doing: Doing, since: float | None, until: float | None
-    ) -> T:
-        for attempt in range(1, ATTEMPTS):
-            try:
-                return self._run_once(begin(), doing, since, until)
-            except TransientError:
-                pause = random.uniform(0.5, 1) * 0.02 * attempt
-                if until is not None and time.monotonic() + pause > until:
-                    raise
-                time.sleep(pause)
-                since = None
-        return self._run_once(begin(), doing, since, until)
 
     def alone(self, act: Callable[[Connection], T]) -> T:
         """Do something on a connection that is closed afterwards."""
@@ -116,12 +106,11 @@ class Connections:
         patience = (since or time.monotonic()) + self._address.wait_seconds
         try:
             connection = pool.take(patience if until is None else min(patience, until))
-        except PoolClosed:
-            raise self._closed_error() from None
-        try:
             return drive(steps, connection, self.url, doing)
+        except PoolClosedError:
+            raise self._closed_error() from None
         finally:
-            pool.give_back(connection)
+            pool.give_back()
 
     def _open(self) -> Pool:
         """Open the pool, once the schema is found to be one that this code runs on."""
@@ -132,23 +121,20 @@ class Connections:
                     if self._migrate:
                         migrations.migrate(connection, self._sql, self.url)
                     drive(schema.expect(self._sql, self.url), connection, self.url, "open")
-                self._pool = Pool(self._address, self._connect, self._prepare)
+                self._pool = Pool(self._address, self._connect)
             return self._pool
 
     def _connect(self) -> Connection:
         try:
-            connection: Connection = psycopg.connect(self._address.conninfo, **OPTIONS)
+            connection = Connection.connect(self._address.conninfo, **OPTIONS)
         except psycopg.Error as error:
             raise connect_error(self.url, error) from error
         try:
-            self._prepare(connection)
+            drive(schema.prepare(self._sql, self.url), connection, self.url, "open")
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _prepare(self, connection: Connection) -> None:
-        drive(schema.prepare(self._sql, self.url), connection, self.url, "open")
 
     def _expect_open(self) -> None:
         if self._closed:

@@ -1,114 +1,130 @@
-"""A pool of connections that callers who block share, and those that it cannot give in time."""
+"""A pool of connections that callers who block share: opened on demand, by those who need them.
+
+It has no thread of its own. A caller has one connection at a time, so what an interrupt kept it
+from giving back is found when it comes again.
+"""
 
 from __future__ import annotations
 
+import os
 import select
+import threading
 import time
+import weakref
 from collections.abc import Callable
-from typing import Any
+from threading import get_ident
 
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from holdfast.errors import StoreError
 from holdfast.stores.postgres.drive import Connection
 from holdfast.stores.postgres.url import Address
 
-RECONNECT_SECONDS = 5.0
-"""How long the pool tries for itself, less and less often, before the next caller has it try."""
-SLICE_SECONDS = 0.5
-"""How long a pool is waited for that could have more connections, before one is opened beside it.
+RETRY_SECONDS = 0.1
+"""How long a server that is away is let alone between two attempts to connect."""
+IDLE_SECONDS = 600.0
+"""How long a connection is kept that nobody uses."""
 
-So a server that was away is found again soon, however seldom the pool looks for it by then.
-"""
-OPTIONS: dict[str, Any] = {"autocommit": True, "cursor_factory": psycopg.RawCursor}
+
+class PoolClosedError(Exception):
+    """The pool was closed."""
 
 
 class Pool:
     """Lends connections, no more at a time than its size. Safe for threads.
 
-    `connect` opens and prepares a connection, or raises StoreError; `prepare` prepares one.
+    `connect` opens and prepares a connection, or raises StoreError.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        connect: Callable[[], Connection],
-        prepare: Callable[[Connection], None],
-    ) -> None:
+    def __init__(self, address: Address, connect: Callable[[], Connection]) -> None:
         self._address = address
         self._connect = connect
-        self._lent: dict[Connection, bool] = {}  # and whether it is of the pool
-        self._pool = ConnectionPool[Connection](
-            address.conninfo,
-            kwargs=OPTIONS,
-            configure=prepare,
-            min_size=0,
-            max_size=address.pool_size,
-            reconnect_timeout=RECONNECT_SECONDS,
-            open=False,
-            name=address.url,
-        )
-        self._pool.open()
+        self._returned = threading.Condition(threading.Lock())
+        self._idle: list[tuple[Connection, float]] = []  # since when, the last used at the end
+        self._lent: dict[int, Connection | None] = {}  # by thread; None while it is being opened
+        self._closed = False
+        self._end = weakref.finalize(self, _close_own, self._idle, os.getpid())
 
     def take(self, patience: float) -> Connection:
         """Lend a connection that is not known to be lost.
 
         Raises StoreError where there is none by the time that patience ends, in monotonic seconds,
-        and PoolClosed once the pool is closed.
+        and PoolClosedError once the pool is closed.
         """
-        while True:
-            left = patience - time.monotonic()
-            seconds = left if self._is_exhausted() else min(left, SLICE_SECONDS)
-            connection = self._take(seconds) or self._open(patience)
-            if connection is not None:
-                return connection
+        thread = get_ident()
+        connection = self._take_place(thread, patience)
+        try:
+            while connection is not None and not _is_alive(connection):
+                connection = self._take_idle(thread)
+            if connection is None:
+                connection = self._lent[thread] = self._open(patience)
+        except BaseException:
+            self._leave(thread)
+            raise
+        return connection
 
-    def give_back(self, connection: Connection) -> None:
-        """Take a connection back; what it left open is rolled back."""
-        _leave_transaction(connection)
-        if self._lent.pop(connection):
-            self._pool.putconn(connection)
-        else:
-            connection.close()
+    def give_back(self) -> None:
+        """Take back what the calling thread has; what it left open is rolled back."""
+        thread = get_ident()
+        connection = self._lent.get(thread)
+        if connection is not None:
+            _leave_transaction(connection)
+        self._leave(thread, connection)
 
     def close(self) -> None:
         """Close what is not lent, and the rest when it is given back."""
-        self._pool.close()
+        with self._returned:
+            self._closed = True
+            self._returned.notify_all()
+        self._end()
 
-    def _is_exhausted(self) -> bool:
-        return len(self._lent) >= self._address.pool_size
+    def _take_place(self, thread: int, patience: float) -> Connection | None:
+        """Wait for one of so many places; return the idle connection that it gets, if there is."""
+        with self._returned:
+            left_over = self._lent.pop(thread, None)
+            while not self._closed and len(self._lent) >= self._address.pool_size:
+                left_seconds = patience - time.monotonic()
+                if left_seconds <= 0 or not self._returned.wait(left_seconds):
+                    raise self._exhausted_error()
+            if self._closed:
+                raise PoolClosedError
+            self._lent[thread] = None
+        if left_over is not None:  # an interrupt came before it was given back
+            left_over.close()
+        return self._take_idle(thread)
 
-    def _take(self, seconds: float) -> Connection | None:
-        """Lend a connection of the pool, if it has one in time."""
-        until = time.monotonic() + seconds
+    def _take_idle(self, thread: int) -> Connection | None:
+        """Return the connection that was used last, if there is one."""
+        with self._returned:
+            self._lent[thread] = connection = self._idle.pop()[0] if self._idle else None
+        return connection
+
+    def _open(self, patience: float) -> Connection:
+        """Open a connection, as soon as the server lets us."""
         while True:
             try:
-                left = max(0.001, until - time.monotonic())  # 0 gives none
-                connection = self._pool.getconn(timeout=left)
-            except PoolTimeout:
-                return None
-            if _is_alive(connection):
-                self._lent[connection] = True
-                return connection
-            self._pool.putconn(connection)
+                return self._connect()
+            except StoreError:
+                if self._closed or time.monotonic() + RETRY_SECONDS > patience:
+                    raise
+            time.sleep(RETRY_SECONDS)
 
-    def _open(self, patience: float) -> Connection | None:
-        """Lend a connection of its own; None where there is time left to wait for one."""
-        is_over = time.monotonic() >= patience
-        if self._is_exhausted():
-            if is_over:
-                raise self._exhausted_error()
-            return None
-        try:
-            connection = self._connect()
-        except StoreError:
-            if is_over:
-                raise
-            return None
-        self._lent[connection] = False
-        return connection
+    def _leave(self, thread: int, connection: Connection | None = None) -> None:
+        """Leave the place to another thread, and the connection to whoever is next."""
+        now = time.monotonic()
+        done = []
+        with self._returned:
+            if connection is not None and not self._closed:
+                self._idle.append((connection, now))
+            elif connection is not None:
+                done.append(connection)
+            while self._idle and self._idle[0][1] < now - IDLE_SECONDS:
+                done.append(self._idle.pop(0)[0])
+            self._lent.pop(thread, None)
+            self._returned.notify()
+        for each in done:
+            each.close()
 
     def _exhausted_error(self) -> StoreError:
         return StoreError(
@@ -118,10 +134,17 @@ class Pool:
         )
 
 
+def _close_own(idle: list[tuple[Connection, float]], process: int) -> None:
+    """Close connections, unless they belong to the process that this one was forked from."""
+    if os.getpid() == process:
+        while idle:
+            idle.pop()[0].close()
+
+
 def _is_alive(connection: Connection) -> bool:
     """Whether the server has not ended a connection; what waits for nothing hears little else."""
     try:
-        while _has_news(connection.fileno()):
+        while connection.pgconn.status == ConnStatus.OK and _has_news(connection.pgconn.socket):
             connection.pgconn.consume_input()
     except psycopg.OperationalError:
         connection.close()
@@ -137,10 +160,14 @@ def _has_news(socket: int) -> bool:
 
 
 def _leave_transaction(connection: Connection) -> None:
-    """Roll back what was left open by an error."""
+    """Roll back what an error left open; close what an interrupt left in the midst of a query."""
     status = connection.pgconn.transaction_status
-    if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        try:
+    if status == TransactionStatus.IDLE:
+        return
+    try:
+        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             connection.rollback()
-        except psycopg.Error:
+        else:
             connection.close()
+    except psycopg.Error:
+        connection.close()

@@ -45,7 +45,6 @@ from holdfast.stores.postgres.statements import (
     Statements,
     Steps,
     to_array,
-    to_text,
 )
 
 Name = tuple[str, str]
@@ -91,6 +90,8 @@ def write_free(sql: Statements, writes: Sequence[Write], stamp: Stamp) -> Steps[
     entries = [entry for write in firsts.values() for entry in _entries(write, recorded_at)]
     written = set((yield _ask_to_write(sql, entries, is_commit=True))) if entries else set()
     is_late = [write is not firsts[_name(write)] or _name(write) not in written for write in writes]
+    if not any(is_late):
+        return [Outcome(True, write.entity.version) for write in writes]
     try:
         return (yield from _told(sql, writes, is_late))
     except StoreError as error:
@@ -210,7 +211,9 @@ def _ask_to_write(
     sql: Statements, entries: Sequence[tuple[object, ...]], *, is_commit: bool = False
 ) -> Ask:
     if len(entries) == 1:
-        values = [to_text(value) for value in entries[0]]
+        values = [
+            value if value is None or isinstance(value, str) else str(value) for value in entries[0]
+        ]
         return sql.ask_in_order("write", values, is_commit=is_commit)
     columns = [to_array(column) for column in zip(*entries, strict=True)]
     return sql.ask_in_order("write_many", columns, is_commit=is_commit)
