@@ -12,10 +12,19 @@ from random import Random
 
 from msgspec import Struct
 from tests.crash.disturbances import fill, fork, hold_the_lock
-from tests.crash.journal import lines_in
+from tests.crash.journal import Journal, lines_in
 from tests.crash.machines import MACHINES
-from tests.crash.traps import BUSY_TIMEOUT_SECONDS, FIRST_POINT, NO_TRAP, POINTS, Trap
+from tests.crash.traps import (
+    BUSY_TIMEOUT_SECONDS,
+    FIRST_POINT,
+    NO_TRAP,
+    POINTS,
+    Trap,
+    TrappedStore,
+)
 from tests.crash.worker import Worker
+
+from holdfast.stores.sqlite.file import Synchronous
 
 WORKERS = 2
 PROGRESS_SECONDS = 15.0
@@ -28,8 +37,6 @@ MAX_SECONDS_PER_KILL = 0.8
 FAULTS = (*["kill"] * 12, "stop", "lock")
 FATES = ("kill", "kill", "kill", "kill", "kill", "stop", "", "", "", "early")
 """What becomes of a worker: a trap kills or stops it, or it has none, and may be killed early."""
-
-
 FEW_BYTES = 2_000
 """How much a worker writes down until it was surely answered something."""
 
@@ -67,6 +74,7 @@ class Supervisor:
     def __init__(self, store: Path, journals: Path, seed: int, *, small_disk: bool) -> None:
         self.store = store
         self.journals = journals
+        self.synchronous: Synchronous = "FULL"
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
         self._random = Random(seed)
@@ -86,9 +94,7 @@ class Supervisor:
             self._expect_progress()
             self._expect_ends()
         finally:
-            for worker in self._workers:
-                os.kill(worker.pid, signal.SIGKILL)
-                os.waitpid(worker.pid, 0)
+            self._end()
 
     def _disturb(self, kills: int) -> None:
         next_at = 0.0
@@ -255,10 +261,22 @@ class Supervisor:
             time.sleep(TICK_SECONDS)
         self.violations += [f"{worker.name} does not end" for worker in self._workers]
 
+    def _end(self) -> None:
+        """Kill the workers that are left."""
+        for worker in self._workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+        self._workers = []
+
     def _start(self, trap: Trap, *, early: bool = False) -> Running:
         self._started += 1
         name = f"w{self._started}"
         journal = self.journals / name
         journal.touch()
-        pid = fork(lambda: Worker(name, self.store, journal, trap).work())
+
+        def work() -> None:
+            store = TrappedStore(self.store, trap, synchronous=self.synchronous)
+            Worker(name, store, Journal(journal)).work()
+
+        pid = fork(work)
         return Running(pid, name, trap, early, time.monotonic())

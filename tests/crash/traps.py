@@ -15,7 +15,7 @@ from holdfast.stores import utc_now
 from holdfast.stores.contract import Key, Loaded, Outcome, Write
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.stores.sqlite.connections import Connections
-from holdfast.stores.sqlite.file import SqliteFile
+from holdfast.stores.sqlite.file import SqliteFile, Synchronous
 
 BUSY_TIMEOUT_SECONDS = 0.3
 FIRST_POINT = "CREATE TABLE entity"
@@ -75,10 +75,10 @@ class TrappedFile(SqliteFile, frozen=True):
 class TrappedStore(SqliteStore):
     """A store on a file, with a trap in it."""
 
-    def __init__(self, path: Path, trap: Trap) -> None:
+    def __init__(self, path: Path, trap: Trap, *, synchronous: Synchronous) -> None:
         super().__init__(str(path), busy_timeout_seconds=BUSY_TIMEOUT_SECONDS, clock=utc_now)
         self.trap = trap
-        file = TrappedFile(str(path), self.url, "FULL", BUSY_TIMEOUT_SECONDS, "rwc", trap)
+        file = TrappedFile(str(path), self.url, synchronous, BUSY_TIMEOUT_SECONDS, "rwc", trap)
         self.connections = Connections(file, utc_now)
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:

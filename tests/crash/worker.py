@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from pathlib import Path
 from random import Random
 from threading import Thread
 from typing import Any
 
 from tests.crash.journal import Journal
 from tests.crash.machines import MACHINES
-from tests.crash.traps import Trap, TrappedStore
 from tests.crash.workloads import Call, Client
 
 from holdfast import AsyncService, HoldfastError, Retry, Service
+from holdfast.stores.contract import Store
 
 THREADS = 2
 COROUTINES = 2
@@ -26,9 +25,9 @@ RETRY = Retry(attempts=1_000, cap_seconds=0.02, budget_seconds=5.0)
 class Worker:
     """Its services, its clients and its journal."""
 
-    def __init__(self, name: str, path: Path, journal: Path, trap: Trap) -> None:
-        self.journal = Journal(journal)
-        self.store = TrappedStore(path, trap)
+    def __init__(self, name: str, store: Store, journal: Journal) -> None:
+        self.journal = journal
+        self.store = store
         self.services: dict[str, Service[Any, Any, Any]] = {
             machine.name: Service(machine, self.store, retry=RETRY) for machine in MACHINES.values()
         }

@@ -1,0 +1,27 @@
+"""What a run of the harness tells, from its process to the test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+MOST = 20
+
+
+class Told(msgspec.Struct):
+    """What a run came to."""
+
+    violations: list[str]
+    counts: dict[str, int]
+
+    def show(self) -> None:
+        """Print it, without what would be too much to read."""
+        told = Told(self.violations[:MOST], self.counts)
+        print(msgspec.json.encode(told, order="sorted").decode())
+
+    def expect_sound(self, least: Mapping[str, int]) -> None:
+        """Hold it to the promises, and to having seen enough to tell."""
+        assert self.violations == []
+        seen = {what: self.counts.get(what, 0) for what in least}
+        assert {w: n for w, n in seen.items() if n < least[w]} == {}, "too little was seen"
