@@ -32,7 +32,7 @@ from holdfast import (
     StoreError,
     open_store,
 )
-from holdfast.service.lockstep import Lockstep, together
+from holdfast.service.lockstep import Lane, Lockstep, together
 from holdfast.service.requests import Ask, Clock, Plan, Read, Sleep
 from holdfast.service.runner import run
 from holdfast.stores.contract import CommitUncertainError, Store, WriteRefusedError
@@ -115,23 +115,37 @@ def test_plans_end_with_what_runs_them_together() -> None:
     assert ended == ["a", "b"]
 
 
-def test_a_commit_with_a_timeout_is_shared_with_nobody(
+def test_plans_that_wait_equally_long_share_a_commit(
     counted: Orders, counting: CountingStore, world: FakeWorld
 ) -> None:
-    """A short one would make others impatient, and those that time out say nothing of the store."""
+    """Those with a timeout come first: a short one makes no other impatient, and waits for none."""
 
     def fail() -> None:
         raise StoreError("it took too long")
 
     counting.before_commit += [fail, fail]
-    timeouts = (0.1, 0.2, None, None)
+    timeouts = (None, 0.2, 0.1, 0.2, None, 0.3)
     plans = [
         handle_plan(counted, f"o-{n}", Place(total=1), timeout=timeout)
         for n, timeout in enumerate(timeouts)
     ]
     answers = at_once(world, plans)
-    assert [type(answer) for answer in answers] == [StoreError] * 2 + [Record] * 2
-    assert counting.commits == [1, 1, 2]
+    refused = [n for n, answer in enumerate(answers) if isinstance(answer, StoreError)]
+    assert refused == [1, 2, 3]
+    assert counting.commits == [1, 2, 1, 2]
+
+
+def test_what_has_a_timeout_is_told_before_others_commit(counted: Orders, world: FakeWorld) -> None:
+    """Who waits for long comes next, whatever arrives meanwhile."""
+    lockstep = Lockstep()
+
+    def add(id: str, timeout: float | None) -> Lane:
+        return lockstep.add(handle_plan(counted, id, Place(total=1), timeout=timeout))
+
+    hasty, patient = add("a", 0.1), add("b", None)
+    assert run(lockstep.round(), world) == [hasty]
+    late = add("c", 0.1)
+    assert run(lockstep.round(), world) == [patient, late]
 
 
 def test_a_plan_that_reads_many_pages_does_not_hold_the_others_up(world: FakeWorld) -> None:

@@ -55,10 +55,13 @@ class Lockstep:
         for lane in self.lanes:
             while lane.ask is not None and not lane.waits_for_others:
                 yield from _share([lane], [None], lane.ask)
+        yield from _commit([lane for lane in self.lanes if lane.is_patient])
         yield from _each([lane for lane in self.lanes if isinstance(lane.ask, Read)])
         yield from _load([lane for lane in self.lanes if isinstance(lane.ask, Load)])
-        yield from _each([lane for lane in self.lanes if lane.commits and not lane.shares])
-        yield from _commit([lane for lane in self.lanes if lane.commits and lane.shares])
+        first = [lane for lane in self.lanes if lane.commits and not lane.is_patient]
+        yield from _commit_first(first)
+        if not first:  # else those are told first: what the others do may take longer
+            yield from _commit([lane for lane in self.lanes if lane.is_patient])
         yield from _decide([lane for lane in self.lanes if isinstance(lane.ask, Decide)])
         ended = [lane for lane in self.lanes if lane.done]
         if ended:
@@ -128,8 +131,8 @@ class Lane:
         return isinstance(self.ask, Commit)
 
     @property
-    def shares(self) -> bool:
-        """Whether others may commit with it: none that is to be whole, or that is less patient."""
+    def is_patient(self) -> bool:
+        """Whether it commits with whomever, and waits for as long as the store does."""
         ask = self.ask
         return isinstance(ask, Commit) and not ask.is_whole and ask.timeout_seconds is None
 
@@ -184,11 +187,25 @@ def _load(lanes: list[Lane]) -> Plan[None]:
         yield from _share(lanes[part], [len(ask.keys) for ask in asks[part]], merged)
 
 
+def _commit_first(lanes: list[Lane]) -> Plan[None]:
+    """Answer the lanes that commit for themselves, then those that wait equally long together."""
+    equals: dict[float, list[Lane]] = {}
+    for lane in lanes:
+        assert isinstance(lane.ask, Commit)
+        if lane.ask.is_whole or lane.ask.timeout_seconds is None:
+            yield from _share([lane], [None], lane.ask)
+        else:
+            equals.setdefault(lane.ask.timeout_seconds, []).append(lane)
+    for _, equal in sorted(equals.items()):
+        yield from _commit(equal)
+
+
 def _commit(lanes: list[Lane]) -> Plan[None]:
-    """Answer the lanes that commit with as few commits as may be."""
+    """Answer the lanes that commit, and wait equally long, with as few commits as may be."""
     asks = [lane.ask for lane in lanes if isinstance(lane.ask, Commit)]
     for part in _cut([ask.entities for ask in asks], distinct=True):
-        merged = Commit([write for ask in asks[part] for write in ask.writes])
+        writes = [write for ask in asks[part] for write in ask.writes]
+        merged = Commit(writes, timeout_seconds=asks[0].timeout_seconds)
         yield from _share(lanes[part], [len(ask.writes) for ask in asks[part]], merged)
 
 
