@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -19,18 +19,10 @@ from tests.stores.scenes import play
 
 from holdfast import Retry, Service, StoreError, open_store
 from holdfast.stores import utc_now
-from holdfast.stores.contract import (
-    CommitUncertainError,
-    EntityRow,
-    LogRow,
-    Outcome,
-    Write,
-    WriteRefusedError,
-)
-from holdfast.stores.group import GroupCommit
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.consistency import faults
 from holdfast.testing.sample import Add, Interrupt, sample, undisturbed
+from holdfast.testing.writes import write
 
 THREADS = 32
 
@@ -149,107 +141,6 @@ def test_no_thread_starves(path: Path) -> None:
         assert faults(store) == []
 
 
-def submissions(count: int, *, broken: Sequence[int] = ()) -> list[list[Write]]:
-    """Return a write for each of so many threads; the store refuses those that are broken."""
-    return [[_write(f"e-{n}", broken=n in broken)] for n in range(count)]
-
-
-def _write(id: str, *, broken: bool) -> Write:
-    at = "2026-01-02T03:04:05.000000Z"
-    entity = EntityRow("sample", id, 1, "Open", "{}", 1, at, at, 1, "")
-    kind = "broken" if broken else "command"
-    log = LogRow(
-        *(0, "sample", id, 1, kind, None, "Open", "Add", "{}", None, "{}", 1, 1, None, None),
-        *(None, at, "", ""),
-    )
-    return Write(0, "", entity, (log,))
-
-
-def in_one_group(commit: GroupCommit, wanted: Sequence[Sequence[Write]]) -> list[Any]:
-    """Hand writes in from a thread each, all while the first is being written."""
-    answers: list[Any] = [None] * len(wanted)
-
-    def work(place: int) -> None:
-        try:
-            answers[place] = commit.commit(wanted[place])
-        except Exception as error:  # noqa: BLE001 (the answer)
-            answers[place] = error
-
-    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(len(wanted))]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.005)
-    for thread in threads:
-        thread.join(10)
-        assert not thread.is_alive(), "a thread waits for ever"
-    return answers
-
-
-@pytest.mark.parametrize("broken", [[], [4], [4, 7], [1, 2, 3]], ids=["0", "1", "2", "3"])
-def test_a_broken_write_fails_alone(path: Path, broken: list[int]) -> None:
-    """However many of them a group holds, the threads of the others learn that theirs is there."""
-    with SqliteStore(str(path), clock=utc_now) as store:
-        store.migrate()
-        sizes: list[int] = []
-
-        def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
-            sizes.append(len(group))
-            if len(sizes) == 1:
-                time.sleep(0.3)
-            return store._write_together(group, since)  # pyright: ignore[reportPrivateUsage]
-
-        answers = in_one_group(GroupCommit("the store", write, bool), submissions(9, broken=broken))
-
-        assert sizes == [1, 8, *[1] * 8 * bool(broken)]
-        refused = [n for n, answer in enumerate(answers) if isinstance(answer, WriteRefusedError)]
-        assert refused == broken
-        assert store.count("sample") == {"Open": 9 - len(broken)}
-
-
-def test_a_store_that_fails_is_everybodys_error() -> None:
-    """It is not asked again for each, and each has an error of its own to add notes to."""
-    calls: list[int] = []
-
-    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
-        calls.append(len(group))
-        time.sleep(0.1)
-        if len(calls) == 2:
-            raise StoreError("database is locked")
-        return [Outcome(True, 1) for _ in group]
-
-    answers = in_one_group(GroupCommit("the store", write, bool), submissions(9))
-
-    assert calls == [1, 8]
-    errors = [answer for answer in answers if isinstance(answer, StoreError)]
-    assert len({id(error) for error in errors}) == 8
-    for n, error in enumerate(errors):
-        error.add_note(f"note {n}")
-    assert [error.__notes__ for error in errors] == [[f"note {n}"] for n in range(8)]
-
-
-def test_a_store_that_fails_among_single_writes_is_not_asked_for_the_rest() -> None:
-    """They are told that theirs was not tried, not what was wrong with another's."""
-    calls: list[int] = []
-
-    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
-        calls.append(len(group))
-        time.sleep(0.1)
-        if len(calls) == 2:
-            raise WriteRefusedError("one of them")
-        if len(calls) == 4:
-            raise StoreError("the disk went away")
-        return [Outcome(True, 1) for _ in group]
-
-    answers = in_one_group(GroupCommit("the store", write, bool), submissions(5))
-
-    assert calls == [1, 4, 1, 1]
-    assert [type(answer) for answer in answers] == [list, list, *[StoreError] * 3]
-    assert [str(answer).startswith("nothing was written: the store") for answer in answers] == [
-        *[False] * 3,
-        *[True] * 2,
-    ]
-
-
 def test_a_locked_file_is_waited_for_once(path: Path) -> None:
     """Given threads that write together, none waits longer than a thread alone does."""
     with (
@@ -262,47 +153,11 @@ def test_a_locked_file_is_waited_for_once(path: Path) -> None:
 
         def work(n: int) -> float:
             with pytest.raises(StoreError, match="locked"):
-                store.commit(submissions(n + 1)[n])
+                store.commit([write(f"e-{n}", "Open")])
             return time.monotonic() - began
 
         with ThreadPoolExecutor(8) as pool:
             assert max(pool.map(work, range(8))) < 1.7
-
-
-def test_a_commit_of_unknown_outcome_is_everybodys(path: Path) -> None:
-    """Each thread is told that it cannot be told, and none of them writes again by itself."""
-    calls: list[int] = []
-
-    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
-        calls.append(len(group))
-        time.sleep(0.2)
-        if len(calls) == 2:
-            raise CommitUncertainError("the disk went away")
-        return [Outcome(True, 1) for _ in group]
-
-    answers = in_one_group(GroupCommit("the store", write, bool), submissions(5))
-
-    assert calls == [1, 4]
-    assert answers[0] == [Outcome(True, 1)]
-    assert [type(answer) for answer in answers[1:]] == [CommitUncertainError] * 4
-
-
-def test_another_error_is_everybodys_too() -> None:
-    """A defect in the store reaches every thread of the group, and the next group is written."""
-    calls: list[int] = []
-
-    def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
-        calls.append(len(group))
-        time.sleep(0.1)
-        if len(calls) == 2:
-            raise ZeroDivisionError
-        return [Outcome(True, 1) for _ in group]
-
-    commit = GroupCommit("the store", write, bool)
-    answers = in_one_group(commit, submissions(5))
-
-    assert [type(answer) for answer in answers] == [list] + [ZeroDivisionError] * 4
-    assert commit.commit(submissions(1)[0]) == [Outcome(True, 1)]
 
 
 @pytest.mark.parametrize("role", ["leading", "waiting"])
