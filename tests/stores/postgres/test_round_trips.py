@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.stores.postgres.conftest import Open
 from tests.stores.postgres.proxy import Proxy
 
+from holdfast import AsyncService
 from holdfast.record import Request
 from holdfast.stores.contract import Checkpoint, Key, Store, Write
 from holdfast.stores.postgres.statements import Statements
 from holdfast.stores.postgres.writing import ENTRY
 from holdfast.testing.conformance.base import SampleService, row_of, service_on, stored
-from holdfast.testing.sample import Add
+from holdfast.testing.sample import Add, sample, undisturbed
 from holdfast.testing.writes import write
 
 WARM_UP = 2
@@ -90,6 +94,47 @@ def test_many_commands_are_two(proxy: Proxy, service: SampleService) -> None:
     """However many they are, up to what a batch holds."""
     requests = [Request(id, Add()) for id in IDS]
     assert round_trips(proxy, lambda _: service.handle_many(requests)) == 2
+
+
+def test_a_lone_coroutine_waits_for_nobody(proxy: Proxy, store: Store) -> None:
+    """Its command is the same two round trips."""
+
+    async def handle_some() -> int:
+        service = AsyncService(sample, store, deps=undisturbed)
+        for _ in range(WARM_UP):
+            await service.handle("e", Add())
+        before = proxy.round_trips
+        await service.handle("e", Add())
+        return proxy.round_trips - before
+
+    assert asyncio.run(handle_some()) == 2
+
+
+@pytest.mark.parametrize("ids", [IDS, ["hot"] * 100], ids=["of many", "of one"])
+def test_coroutines_share_round_trips(proxy: Proxy, store: Store, ids: Sequence[str]) -> None:
+    """A hundred commands at once, of many entities or of one, are a few round trips."""
+
+    async def handle_all() -> int:
+        service = AsyncService(sample, store, deps=undisturbed)
+        await service.handle("other", Add())
+        before = proxy.round_trips
+        await asyncio.gather(*(service.handle(id, Add()) for id in ids))
+        return proxy.round_trips - before
+
+    assert asyncio.run(handle_all()) <= 8
+
+
+def test_threads_share_commits(proxy: Proxy, service: SampleService) -> None:
+    """Each has loaded by itself; what comes while others write is written together."""
+    start = threading.Barrier(len(IDS))
+
+    def handle(id: str) -> None:
+        start.wait()
+        service.handle(id, Add())
+
+    with ThreadPoolExecutor(len(IDS)) as pool:
+        trips = round_trips(proxy, lambda _: list(pool.map(handle, IDS)))
+    assert len(IDS) < trips < 1.5 * len(IDS)
 
 
 def test_what_is_all_or_nothing_is_a_transaction(proxy: Proxy, store: Store) -> None:
