@@ -79,6 +79,9 @@ def scene_followers() -> None:
             signal.alarm(5)
             for contention in made:
                 contention.record("e")
+            thread = threading.Thread(target=Contention)
+            thread.start()
+            thread.join()
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     done.set()

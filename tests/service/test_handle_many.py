@@ -42,10 +42,11 @@ from holdfast import (
     RetriesExhaustedError,
     Retry,
     Service,
+    StoreError,
     ValidationError,
     VersionConflictError,
 )
-from holdfast.stores.contract import Store
+from holdfast.stores.contract import Store, WriteRefusedError
 from holdfast.testing.clock import START, ManualClock
 
 
@@ -192,6 +193,29 @@ def test_a_big_input_is_cut_into_batches(store: Store) -> None:
     assert counting.loads == [1_000] * 5
     assert counting.commits == [1_000] * 5
     assert orders.count_by_state() == {"Pending": 5_000}
+
+
+@pytest.mark.parametrize(
+    ("error", "commits", "written"),
+    [(StoreError("gone"), [3], 0), (WriteRefusedError("one of them"), [3, 1, 1, 1], 3)],
+    ids=["the store fails", "a write is refused"],
+)
+def test_commands_are_written_one_by_one_where_one_of_them_was_refused(
+    store: Store, error: StoreError, commits: list[int], written: int
+) -> None:
+    """And not where the store fails: it would fail for each."""
+
+    def fail() -> None:
+        raise error
+
+    counting = CountingStore(store)
+    counting.before_commit.append(fail)
+    orders = Service(order, counting, deps=Desk())
+    answers = orders.handle_many([(id, Place(total=1)) for id in "abc"])
+
+    assert counting.commits == commits
+    assert sum(isinstance(answer, Record) for answer in answers) == written
+    assert sum(answer is error for answer in answers) == 3 - written
 
 
 def test_the_input_is_read_as_it_is_needed(orders: Orders) -> None:
