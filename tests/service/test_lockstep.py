@@ -271,6 +271,7 @@ def test_a_store_that_is_gone_is_not_asked_for_each_plan(
     answers = at_once(world, [handle_plan(counted, f"o-{n}", Place(total=1)) for n in range(50)])
 
     assert all(isinstance(answer, StoreError) for answer in answers)
+    assert len({id(answer) for answer in answers}) == 50, "each has an error of its own"
     assert counting.commits == [50]
 
 

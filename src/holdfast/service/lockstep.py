@@ -10,6 +10,7 @@ from holdfast.errors import StoreError
 from holdfast.service.commit import each_alone
 from holdfast.service.requests import Ask, Clock, Commit, Decide, Gather, Load, Plan, Read, Sleep
 from holdfast.stores.contract import MAX_BATCH, WriteRefusedError
+from holdfast.stores.outcomes import copied
 
 T = TypeVar("T")
 
@@ -238,7 +239,7 @@ def _share(lanes: list[Lane], sizes: Sequence[int | None], asked: Ask) -> Plan[N
             yield from _one_by_one(lanes)
         else:
             for lane in lanes:
-                lane.throw(error)
+                lane.throw(copied(error) if len(lanes) > 1 else error)
         return
     start = 0
     for lane, size in zip(lanes, sizes, strict=True):
