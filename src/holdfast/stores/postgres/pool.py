@@ -89,10 +89,10 @@ class Pool:
                     raise self._exhausted_error()
             if self._closed:
                 raise PoolClosedError
-            self._lent[thread] = None
+            connection = self._lent[thread] = self._idle.pop()[0] if self._idle else None
         if left_over is not None:  # an interrupt came before it was given back
             left_over.close()
-        return self._take_idle(thread)
+        return connection
 
     def _take_idle(self, thread: int) -> Connection | None:
         """Return the connection that was used last, if there is one."""

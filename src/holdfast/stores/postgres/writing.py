@@ -23,7 +23,6 @@ from time import monotonic
 from typing import NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import astuple
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import (
@@ -57,6 +56,8 @@ ENTRY = (
     *("expected", "schema_version", "created_at", "entered_version"),
 )
 """What a transition is written from; the end, of the entity's row, comes with its last one."""
+Entry = tuple[str | None, ...]
+_NO_END = (None, None, None, None)
 
 
 class Held(NamedTuple):
@@ -84,6 +85,11 @@ def write_free(sql: Statements, writes: Sequence[Write], stamp: Stamp) -> Steps[
     the version expected is that of a locked row, or of a write that was not tried.
     """
     recorded_at = yield from stamp()
+    if len(writes) == 1 and writes[0].log:
+        entries = _entries(writes[0], recorded_at)
+        if (yield _ask_to_write(sql, entries, is_commit=True)):
+            return [Outcome(True, writes[0].entity.version)]
+        return (yield from _told(sql, writes, [True]))
     firsts: dict[Name, Write] = {}
     for write in writes:
         firsts.setdefault(_name(write), write)
@@ -207,30 +213,37 @@ def _release(sql: Statements, held: dict[Name, Held], written: Sequence[Write]) 
         yield _ask_for(sql, "release_absent", absent)
 
 
-def _ask_to_write(
-    sql: Statements, entries: Sequence[tuple[object, ...]], *, is_commit: bool = False
-) -> Ask:
+def _ask_to_write(sql: Statements, entries: Sequence[Entry], *, is_commit: bool = False) -> Ask:
     if len(entries) == 1:
-        values = [
-            value if value is None or isinstance(value, str) else str(value) for value in entries[0]
-        ]
-        return sql.ask_in_order("write", values, is_commit=is_commit)
+        return sql.ask_in_order("write", entries[0], is_commit=is_commit)
     columns = [to_array(column) for column in zip(*entries, strict=True)]
     return sql.ask_in_order("write_many", columns, is_commit=is_commit)
 
 
-def _entries(write: Write, recorded_at: str) -> list[tuple[object, ...]]:
+def _entries(write: Write, recorded_at: str) -> list[Entry]:
     """Return the rows of a write as `ENTRY` names them, their digests chained."""
     digest = write.previous_digest
-    entries: list[tuple[object, ...]] = []
+    rows: list[Entry] = []
     for row in write.log:
         digest = digest_of(digest, row, recorded_at)
-        entries.append((*astuple(row)[1:-2], recorded_at, digest, None, None, None, None))
-    if entries:
-        new = write.entity
-        end = (write.expected, new.schema_version, new.created_at, new.entered_version)
-        entries[-1] = entries[-1][:-4] + end
-    return entries
+        rows.append(_log_entry(row, recorded_at, digest))
+    new = write.entity
+    end = (str(write.expected), str(new.schema_version), new.created_at, str(new.entered_version))
+    last = len(rows) - 1
+    return [row + (end if place == last else _NO_END) for place, row in enumerate(rows)]
+
+
+def _log_entry(row: LogRow, recorded_at: str, digest: str) -> Entry:
+    return (
+        row.machine, row.id, str(row.version), row.kind, row.from_type, row.to_type,
+        row.command_type, row.command, row.events, row.state, _number(row.command_schema_version),
+        _number(row.state_schema_version), row.metadata, row.key, row.token, row.at, recorded_at,
+        digest,
+    )  # fmt: skip
+
+
+def _number(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _ask_for(sql: Statements, name: str, names: Sequence[Name]) -> Ask:
