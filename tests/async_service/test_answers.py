@@ -39,6 +39,7 @@ from holdfast import (
 )
 from holdfast.service.lockstep import Lockstep
 from holdfast.stores.contract import Key, Write, WriteRefusedError
+from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.sample import Add, Close, Closed, Create, Open
 
 
@@ -231,6 +232,38 @@ def test_what_ends_a_program_ends_its_callers_wait_only(run: Run, store: Watched
         assert isinstance(after, Record)
         assert isinstance(other, Record)
         assert (before.version, left, after.version, other.version) == (1, "left with 3", 2, 1)
+
+    run(scene())
+
+
+def test_what_may_have_been_written_is_not_begun_again(
+    run: Run, store: WatchedStore, service: AsyncSample
+) -> None:
+    """Given a store that ends with SystemExit once it has written, each caller is told so."""
+
+    def write_and_leave(writes: Sequence[Write]) -> None:
+        if writes[0].entity.id == "a":
+            store.before_commit = lambda writes: None
+            SqliteStore.commit(store, writes)
+            raise SystemExit(3)
+
+    async def leaving(id: str) -> str:
+        try:
+            return f"version {(await service.handle(id, Add())).version}"
+        except SystemExit as exit:
+            return f"left with {exit.code}"
+
+    async def scene() -> None:
+        store.before_commit = write_and_leave
+        store.hold()
+        first = asyncio.create_task(service.handle("first", Add()))
+        await until(lambda: store.commits)
+        both = asyncio.gather(leaving("a"), leaving("a"))
+        await asyncio.sleep(0.01)
+        store.release()
+        await first
+        assert await both == ["left with 3"] * 2
+        assert await leaving("a") == "version 3"
 
     run(scene())
 

@@ -92,7 +92,9 @@ def test_a_store_that_fails_is_everybodys_error() -> None:
     def write(group: Sequence[Write], since: float | None) -> list[Outcome]:
         calls.append(len(group))
         if len(calls) == 2:
-            raise StoreError("database is locked")
+            error = StoreError("database is locked")
+            error.add_note("of the store")
+            raise error
         return [Outcome(True, 1) for _ in group]
 
     answers = in_one_group(GroupCommit("the store", write, bool), submissions(9))
@@ -102,7 +104,9 @@ def test_a_store_that_fails_is_everybodys_error() -> None:
     assert len({id(error) for error in errors}) == 8
     for n, error in enumerate(errors):
         error.add_note(f"note {n}")
-    assert [error.__notes__ for error in errors] == [[f"note {n}"] for n in range(8)]
+    assert [error.__notes__ for error in errors] == [
+        ["of the store", f"note {n}"] for n in range(8)
+    ]
 
 
 def test_a_store_that_fails_among_single_writes_is_not_asked_for_the_rest() -> None:
