@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from copy import copy
 from inspect import isawaitable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,31 +30,30 @@ from holdfast.stores.contract import Store
 
 if TYPE_CHECKING:
     import asyncio
+    from typing import Self
 
 T = TypeVar("T")
 
 
 class AsyncWorld:
-    """The real world, for callers that await.
+    """The real world, for callers that await; the store and plain handlers are asked on the spot.
 
-    What is asked of the store goes through `requests`, and plain handlers run in `decisions`.
+    What the store's verbs return may have to be awaited.
     """
 
-    def __init__(self, store: Store, requests: Coalescer, decisions: Coalescer) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = time.monotonic
         self.random = random.random
         self.tokens = draw_tokens
-        self._requests = requests
-        self._decisions = decisions
         self._callers: Mapping[int, asyncio.Future[Any]] = {}
 
-    def with_callers(self, callers: Mapping[int, asyncio.Future[Any]]) -> AsyncWorld:
+    def with_callers(self, callers: Mapping[int, asyncio.Future[Any]]) -> Self:
         """Return a world where a caller who is cancelled has its handler cancelled.
 
         `callers` maps the identity of the contexts of calls to the futures of those who wait.
         """
-        world = AsyncWorld(self.store, self._requests, self._decisions)
+        world = copy(self)
         world._callers = callers
         return world
 
@@ -66,7 +66,7 @@ class AsyncWorld:
     async def perform(self, ask: Ask) -> Any:
         """Do what a plan asks for."""
         if isinstance(ask, Load | Commit | Read):
-            return await self._requests.run(_asking(ask))
+            return await self.ask_store(ask)
         if isinstance(ask, Decide):
             return await self._decide(ask)
         if isinstance(ask, Gather):
@@ -81,10 +81,19 @@ class AsyncWorld:
             return await ask.perform(self)
         return ask.perform(self)
 
+    async def ask_store(self, ask: Ask) -> Any:
+        """Ask the store."""
+        answer = ask.perform(self)
+        return await answer if isawaitable(answer) else answer
+
+    async def ask_handler(self, ask: Decide) -> Any:
+        """Ask a handler that is not awaited."""
+        return ask.perform(self)
+
     async def _decide(self, ask: Decide) -> Any:
         """Decide in a task of its own, so that a cancelled handler harms nobody else."""
         if not ask.draft.machine.is_async:
-            return await self._decisions.run(_deciding(ask))
+            return await self.ask_handler(ask)
         from asyncio import CancelledError, current_task, get_running_loop
 
         caller = self._callers.get(id(ask.call.within))
@@ -108,6 +117,23 @@ class AsyncWorld:
         finally:
             if caller is not None:
                 caller.remove_done_callback(stop)
+
+
+class CoalescedWorld(AsyncWorld):
+    """The same, for callers that share what is asked of the store, and the threads that ask it."""
+
+    def __init__(self, store: Store, requests: Coalescer, decisions: Coalescer) -> None:
+        super().__init__(store)
+        self._requests = requests
+        self._decisions = decisions
+
+    async def ask_store(self, ask: Ask) -> Any:
+        """Ask the store together with others."""
+        return await self._requests.run(_asking(ask))
+
+    async def ask_handler(self, ask: Decide) -> Any:
+        """Ask a handler in a thread, where it holds up no event loop."""
+        return await self._decisions.run(_deciding(ask))
 
 
 async def run_async(plan: Plan[T], world: AsyncWorld) -> T:

@@ -9,13 +9,14 @@ from typing import Any, Generic, TypeVar, overload
 
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
-from holdfast.service.async_runner import AsyncWorld, run_async
+from holdfast.service.async_runner import AsyncWorld, CoalescedWorld, run_async
 from holdfast.service.async_transaction import AsyncTransaction
 from holdfast.service.batch import expect_requests
 from holdfast.service.call import Call, check_call, check_timeout
 from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
+from holdfast.service.intake import Intake
 from holdfast.service.plan import BeforeCommit, Plans, check_fit
 from holdfast.service.requests import Plan, unwrap
 from holdfast.service.retry import Retry
@@ -76,9 +77,13 @@ class AsyncService(Generic[S, C, D]):
         binding.blocks = not machine.is_async
         self._requests = Coalescer(binding, SyncWorld(store), decides=False)
         self._commands = Coalescer(binding, SyncWorld(store), decides=True)
-        self.world = AsyncWorld(store, self._requests, self._commands)
+        self.world: AsyncWorld = CoalescedWorld(store, self._requests, self._commands)
         self._chains = Chains(binding, self.world)
-        self._intakes = self._chains.intake, self._commands.intake, self._requests.intake
+        self._intakes: tuple[Intake, ...] = (
+            self._chains.intake,
+            self._commands.intake,
+            self._requests.intake,
+        )
         store.before_close(self)
 
     def __repr__(self) -> str:
@@ -143,6 +148,14 @@ class AsyncService(Generic[S, C, D]):
     def begin(self) -> AsyncTransaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
         return AsyncTransaction(self.plans, Stage(self.store), self.world)
+
+    def on(self, connection: object) -> AsyncService[S, C, D]:
+        """Return the service inside the transaction that is open on a connection; see `Service.on`.
+
+        Takes an `AsyncConnection` of psycopg. A `sqlite3.Connection` is not awaited: its
+        statements run in the event loop, and so do handlers that are no coroutine functions.
+        """
+        return JoinedService(self, self.store.on(connection))
 
     async def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""
@@ -211,3 +224,24 @@ class AsyncService(Generic[S, C, D]):
         """Run a plan that waits for no handler."""
         answer: T = await self._requests.run(plan)
         return answer
+
+
+class JoinedService(AsyncService[S, C, D]):
+    """A service inside a transaction of its caller's: nothing is shared, nothing runs elsewhere."""
+
+    def __init__(self, service: AsyncService[S, C, D], store: Store) -> None:
+        self.machine = service.machine
+        self.store = store
+        self.plans = service.plans.joined()
+        self.world = AsyncWorld(store)
+        self._intakes = ()
+
+    async def _settle(self, call: Call, timeout_seconds: float | None) -> Any:
+        [answer] = await run_async(self.plans.handle(call, timeout_seconds), self.world)
+        return unwrap(answer)
+
+    async def _run(self, plan: Plan[T]) -> T:
+        return await run_async(plan, self.world)
+
+    async def _read(self, plan: Plan[T]) -> T:
+        return await run_async(plan, self.world)

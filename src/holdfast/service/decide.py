@@ -30,8 +30,18 @@ class Binding:
         self.deps = deps
         self.retry = retry
         self.contention = Contention()
+        self.is_joined = False
+        """Whether it is the caller who commits what is written."""
         self.blocks = False
         """Whether handlers hold a thread that serves callers who await."""
+
+    def joined(self) -> Binding:
+        """Return the same for calls in a transaction of their caller's: a conflict ends them."""
+        once = Retry(attempts=1, on_conflict=self.retry.on_conflict)
+        binding = Binding(self.machine, self.deps, once)
+        binding.contention = self.contention
+        binding.is_joined = True
+        return binding
 
 
 class Group(Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from copy import copy
 from itertools import chain
 from typing import Any, TypeVar, cast
 
@@ -54,6 +55,12 @@ class Plans(Reads[S, C, D]):
             raise DefinitionError(f"{machine.name}: deps= is a coroutine; await it, and pass that")
         super().__init__(machine)
         self.binding = Binding(machine, deps, retry)
+
+    def joined(self) -> Plans[S, C, D]:
+        """Return the same verbs for a transaction of the caller's."""
+        plans = copy(self)
+        plans.binding = self.binding.joined()
+        return plans
 
     def handle(self, call: Call, timeout_seconds: float | None) -> Plan[list[Answer]]:
         """Return the plan that applies one command; answers with the record or the error, alone.

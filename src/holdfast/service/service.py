@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
@@ -153,6 +154,24 @@ class Service(Generic[S, C, D]):
     def begin(self) -> Transaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
         return Transaction(self.plans, Stage(self.store), self.world)
+
+    def on(self, connection: object) -> Service[S, C, D]:
+        """Return the service inside the transaction that is open on a connection of the caller's.
+
+        `connection` is a `sqlite3.Connection` to the store's file, or a `Connection` of psycopg 3
+        to its database. What the service writes there is the caller's to commit or to roll back,
+        with whatever else the transaction does; the service sees it before, and nobody else does.
+        A command is tried once: a conflict raises VersionConflictError, and leaves the transaction
+        open and as it was before the command, as every other error of a command does. The breaker
+        of the `Retry` is not asked.
+
+        Raises StoreError where the connection is another database's, or has no open transaction.
+        """
+        joined = copy(self)
+        joined.store = self.store.on(connection)
+        joined.plans = self.plans.joined()
+        joined.world = SyncWorld(joined.store)
+        return joined
 
     def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""

@@ -271,7 +271,8 @@ def _late(
     pinned = all([c.expected_version is not None for c in g.calls] == [True] for g in groups)
     # Where the entity came and went meanwhile, it is as absent as the caller expected it to be.
     pinned = pinned and conflict.expected != conflict.actual
-    return (yield from attempts.failed(conflict, pinned=pinned, within=within))
+    ends = pinned or binding.is_joined
+    return (yield from attempts.failed(conflict, pinned=ends, within=within))
 
 
 def _tell_stale(

@@ -198,6 +198,17 @@ class Store(ABC):
     def checkpoint(self, name: str) -> int | None:
         """Return the position last committed under a name."""
 
+    def on(self, connection: object) -> Store:
+        """Return the store inside the transaction that is open on a connection of the caller's.
+
+        What is written there is the caller's to commit or to roll back, and is seen there before.
+        Raises StoreError for what is no such connection.
+        """
+        raise StoreError(
+            f"{self.url} keeps nothing that a connection could reach: open the service on a store "
+            f"in a database to join a transaction, not on {connection!r:.80}"
+        )
+
     def as_stored(self) -> Store:
         """Return the store for a reader that is to see damaged text too, and not an error.
 

@@ -15,7 +15,7 @@ from tests.stores.postgres.conftest import Open, at_once, waiting
 from holdfast.errors import StoreError
 from holdfast.record import Record, Request
 from holdfast.stores.contract import Check, Checkpoint, Outcome, Store, Write
-from holdfast.stores.postgres.statements import BEGIN, Statements
+from holdfast.stores.postgres.statements import Statements
 from holdfast.stores.postgres.store import PostgresStore
 from holdfast.stores.postgres.writing import Batch, write_held
 from holdfast.testing.conformance.base import (
@@ -161,7 +161,7 @@ def test_rows_are_locked_in_the_order_of_their_keys() -> None:
     writes = [write(id, "Open", machine=machine) for machine, id in (("b", "1"), ("a", "2"))]
     batch = Batch(writes, [Check("a", "10", 1), Check("b", "0", 0)])
     steps = write_held(Statements("holdfast"), batch, at_once)
-    assert next(steps) is BEGIN
+    assert next(steps) is Statements.begin
     hold = steps.send([])
     assert hold.parameters == ['{"a","a","b","b"}', '{"10","2","0","1"}']
     hold_absent = steps.send([("a", "10", 1, False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -42,13 +43,22 @@ class Connection(psycopg.Connection[Row]):
         return self.cursor()
 
 
+FAILURES = (psycopg.Error, UnicodeEncodeError)
+"""What a statement may raise."""
+
+
 def drive(steps: Steps[T], connection: Connection, url: str, doing: Doing) -> T:
     """Drive steps to their end; where a statement fails, StoreError is raised inside them."""
+    return advance(steps, lambda ask: fetch(connection, ask, url, doing))
+
+
+def advance(steps: Steps[T], answer: Callable[[Ask], list[Row]]) -> T:
+    """Drive steps to their end by what answers them; its StoreErrors are raised inside them."""
     try:
         ask = next(steps)
         while True:
             try:
-                rows = fetch(connection, ask, url, doing)
+                rows = answer(ask)
             except StoreError as error:
                 ask = steps.throw(error)
             else:
@@ -62,17 +72,33 @@ def fetch(connection: Connection, ask: Ask, url: str, doing: Doing) -> list[Row]
     try:
         cursor = connection.steps_cursor
         cursor.execute(ask.text, ask.parameters, prepare=not ask.is_control)
-        result = cursor.pgresult
-        if result is None or not result.nfields:
+        if not has_rows(cursor):
             return []
         rows = cursor.fetchall()
         if len(rows) > 1:  # it would keep them all until it is used again
             del connection.steps_cursor
         return rows
-    except UnicodeEncodeError as error:
+    except FAILURES as error:
+        lost = connection.closed
+        raise failure(error, url, doing, lost=lost, is_commit=ask.is_commit) from error
+
+
+def has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    """Whether a statement answers with rows, be it none."""
+    result = cursor.pgresult
+    return result is not None and bool(result.nfields)
+
+
+def failure(
+    error: psycopg.Error | UnicodeEncodeError,
+    url: str,
+    doing: Doing,
+    *,
+    lost: bool,
+    is_commit: bool = False,
+) -> StoreError:
+    """Return what to raise where a statement failed."""
+    if isinstance(error, UnicodeEncodeError):
         kind = WriteRefusedError if doing == "write" else StoreError
-        raise kind(f"cannot {doing} {url}: {error}; nothing was written") from error
-    except psycopg.Error as error:
-        raise statement_error(
-            url, error, doing=doing, lost=connection.closed, is_commit=ask.is_commit
-        ) from error
+        return kind(f"cannot {doing} {url}: {error}; nothing was written")
+    return statement_error(url, error, doing=doing, lost=lost, is_commit=is_commit)

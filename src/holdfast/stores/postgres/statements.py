@@ -35,13 +35,13 @@ class Ask(Struct, frozen=True):
 
 Steps = Generator[Ask, list[Row], T]
 
-BEGIN = Ask(b"BEGIN ISOLATION LEVEL READ COMMITTED", is_control=True)
-COMMIT = Ask(b"COMMIT", is_commit=True, is_control=True)
-ROLLBACK = Ask(b"ROLLBACK", is_control=True)
-
 
 class Statements:
     """The statements of a store that lives in a schema."""
+
+    begin = Ask(b"BEGIN ISOLATION LEVEL READ COMMITTED", is_control=True)
+    commit = Ask(b"COMMIT", is_commit=True, is_control=True)
+    rollback = Ask(b"ROLLBACK", is_control=True)
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
@@ -73,8 +73,25 @@ class Statements:
         return spelled_out(in_schema(self._queries[name].text, self.schema), **values) + ";\n"
 
 
+class JoinedStatements(Statements):
+    """The same for a transaction of somebody else's: savepoints take the place of transactions.
+
+    No positions are given in it: they would hold up all readers until it ends.
+    """
+
+    begin = Ask(b"SAVEPOINT holdfast", is_control=True)
+    commit = Ask(b"RELEASE SAVEPOINT holdfast", is_control=True)
+    rollback = Ask(b"ROLLBACK TO holdfast; RELEASE SAVEPOINT holdfast", is_control=True)
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(schema)
+        self._texts["is_behind"] = b"SELECT false"
+
+
 statements_in = lru_cache(maxsize=64)(Statements)
 """Return the statements of a schema."""
+joined_statements_in = lru_cache(maxsize=64)(JoinedStatements)
+"""Return the statements of a schema for transactions of others."""
 
 
 def to_text(value: object) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -32,8 +33,9 @@ from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
 from holdfast.stores.postgres import feed, flaws, reading
 from holdfast.stores.postgres.connections import Connections
+from holdfast.stores.postgres.joined import Joined, join
 from holdfast.stores.postgres.migrations import migrate, plan
-from holdfast.stores.postgres.statements import Steps, statements_in
+from holdfast.stores.postgres.statements import Steps, joined_statements_in, statements_in
 from holdfast.stores.postgres.url import parse
 from holdfast.stores.postgres.writing import Batch, write_free, write_held
 
@@ -61,7 +63,8 @@ class PostgresStore(Store):
         self._clock = clock
         self._told: tuple[datetime, float] | None = None  # the database's time, and when it was
         self._sql = statements_in(address.schema)
-        self._connections = Connections(address, self._sql, migrate=migrate)
+        self._connections: Connections | Joined = Connections(address, self._sql, migrate=migrate)
+        self._is_joined = False
         self._group = self._new_group()
         follow_forks(self)
 
@@ -87,7 +90,14 @@ class PostgresStore(Store):
         """See `Store.commit`."""
         expect_batch(writes, checks)
         purges = any(write.purge for write in writes)
-        if purges or atomic or checks or checkpoint or timeout_seconds is not None:
+        if (
+            self._is_joined
+            or purges
+            or atomic
+            or checks
+            or checkpoint
+            or timeout_seconds is not None
+        ):
             until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
             return self._write_held(Batch(writes, checks, atomic, checkpoint, until))
         return self._with_locked(writes, self._group.commit(writes))
@@ -132,6 +142,17 @@ class PostgresStore(Store):
     def flaws(self) -> list[str]:
         """See `Store.flaws`: what of the schema is gone, lost positions, and changed states."""
         return self._read(lambda: flaws.look(self._sql, self.url))
+
+    def on(self, connection: object) -> Store:
+        """See `Store.on`; takes a connection of psycopg 3 to the same database.
+
+        On one that is awaited, what the verbs return is to be awaited.
+        """
+        joined = copy(self)
+        joined._sql = joined_statements_in(self._sql.schema)
+        joined._connections = join(connection, joined._sql, self.url)
+        joined._is_joined = True
+        return joined
 
     def migrate(self) -> None:
         """See `Store.migrate`; needs the rights of the role holdfast_migrator."""

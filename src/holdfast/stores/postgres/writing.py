@@ -37,9 +37,6 @@ from holdfast.stores.contract import (
     judge,
 )
 from holdfast.stores.postgres.statements import (
-    BEGIN,
-    COMMIT,
-    ROLLBACK,
     Ask,
     Statements,
     Steps,
@@ -108,10 +105,10 @@ def write_free(sql: Statements, writes: Sequence[Write], stamp: Stamp) -> Steps[
 
 def write_held(sql: Statements, batch: Batch, stamp: Stamp) -> Steps[list[Outcome]]:
     """Write in a transaction that locks all its rows before it looks at any."""
-    yield BEGIN
+    yield sql.begin
     if batch.until is not None:
         left_seconds = batch.until - monotonic()
-        yield sql.ask("bound_wait", milliseconds=max(1, round(left_seconds * 1000)))
+        yield sql.ask("bound_wait", longest=max(1, round(left_seconds * 1000)))
     held = yield from _hold(sql, batch)
     recorded_at = yield from stamp()
     outcomes = yield from _judged(sql, batch, held)
@@ -119,7 +116,7 @@ def write_held(sql: Statements, batch: Batch, stamp: Stamp) -> Steps[list[Outcom
     if batch.atomic or batch.checks or is_late:
         settled = all_or_none(batch.writes, outcomes)
         if settled is not None:
-            yield ROLLBACK
+            yield sql.rollback
             return settled
     due = [
         write
@@ -131,7 +128,7 @@ def write_held(sql: Statements, batch: Batch, stamp: Stamp) -> Steps[list[Outcom
     if batch.checkpoint is not None:
         name, position = batch.checkpoint.name, batch.checkpoint.position
         yield sql.ask("save_checkpoint", name=name, position=position, updated_at=recorded_at)
-    yield COMMIT
+    yield sql.commit
     return outcomes
 
 

@@ -10,13 +10,14 @@ import sqlite3
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import Clock, CommitUncertainError
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.errors import ERRORS, code_of, store_error
 from holdfast.stores.sqlite.file import SqliteFile, Stamp, stamp_of_still
+from holdfast.stores.sqlite.statements import KeptBack
 from holdfast.stores.turns import FOR_EVER, TAKEN, Taken, Turns
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ class Connections:
         return self._turns.take(0, self._transact, apply, given)
 
     def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
-        """Apply in a transaction, which `apply` may end; where it raises, nothing is written.
+        """Apply in a transaction; where `apply` raises, nothing is written.
 
         Waits for other writers, threads and processes together, as long as the file allows, and
         no longer than the timeout.
@@ -155,12 +156,13 @@ class Connections:
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = apply(connection, *given)
-            if connection.in_transaction:
-                try:
-                    connection.execute("COMMIT")
-                except sqlite3.Error as error:
-                    raise self._commit_error(connection, error) from error
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._commit_error(connection, error) from error
             return result
+        except KeptBack as kept:
+            return cast("T", kept.outcomes)
         except ERRORS as error:
             raise store_error("write", self._url, error) from error
         finally:

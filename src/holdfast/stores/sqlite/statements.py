@@ -54,8 +54,12 @@ def load(connection: sqlite3.Connection, keys: Sequence[Key], clock: Clock) -> l
 
 
 def begin_moment(connection: sqlite3.Connection) -> None:
-    """Have the statements from here to the end of the reading see one state of the database."""
-    connection.execute("BEGIN")
+    """Have the statements from here to the end of the reading see one state of the database.
+
+    In a caller's transaction they do.
+    """
+    if not connection.in_transaction:
+        connection.execute("BEGIN")
 
 
 def write_each(
@@ -89,6 +93,14 @@ def rows_as_stored(
         connection.text_factory = str
 
 
+class KeptBack(Exception):  # noqa: N818 (it is no error)
+    """Ends a writing that is to be rolled back, and tells what became of it."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__(outcomes)
+        self.outcomes = outcomes
+
+
 class Terms(Struct, frozen=True):
     """What has to hold for a commit to happen, and what it moves along."""
 
@@ -100,7 +112,7 @@ class Terms(Struct, frozen=True):
 def write_on_terms(
     connection: sqlite3.Connection, writes: Sequence[Write], terms: Terms, clock: Clock
 ) -> list[Outcome]:
-    """Write where the terms hold, and report what does not; then all is rolled back."""
+    """Write where the terms hold; raises KeptBack, which reports what does not."""
     recorded_at = format_time(clock())
     outcomes = _write(connection, writes, recorded_at)
     outcomes += [_is_at(connection, check) for check in terms.checks]
@@ -112,8 +124,7 @@ def write_on_terms(
     if terms.atomic or terms.checks or is_late:
         settled = all_or_none(writes, outcomes)
         if settled is not None:
-            connection.execute("ROLLBACK")
-            return settled
+            raise KeptBack(settled)
     if checkpoint is not None:
         parameters = (checkpoint.name, checkpoint.position, recorded_at)
         connection.execute(QUERIES["save_checkpoint"].positional, parameters)

@@ -29,6 +29,7 @@ from holdfast.stores.group import GroupCommit
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.connections import Connections
 from holdfast.stores.sqlite.file import Mode, SqliteFile, Synchronous
+from holdfast.stores.sqlite.joined import Joined
 from holdfast.stores.sqlite.statements import (
     QUERIES,
     Terms,
@@ -63,7 +64,7 @@ class SqliteStore(Store):
         super().__init__()
         self.url = url_of(path)
         self._clock = clock
-        file = SqliteFile(
+        self._file = SqliteFile(
             path if path == ":memory:" else os.path.abspath(path),
             self.url,
             synchronous,
@@ -71,7 +72,7 @@ class SqliteStore(Store):
             mode,
         )
         self._patience = busy_timeout_seconds
-        self.connections = Connections(file, clock)
+        self.connections: Connections | Joined = Connections(self._file, clock)
         self._group = self._new_group()
         self._rows = rows_of
         follow_forks(self)
@@ -177,6 +178,13 @@ class SqliteStore(Store):
     def flaws(self) -> list[str]:
         """See `Store.flaws`: what of the schema is gone, and positions that are."""
         return self.connections.read(schema.flaws, self.url)
+
+    def on(self, connection: object) -> Store:
+        """See `Store.on`; takes a `sqlite3.Connection` to the same file."""
+        joined = copy(self)
+        joined.connections = Joined(self._file, connection)
+        joined._group = joined._new_group()
+        return joined
 
     def as_stored(self) -> Store:
         """See `Store.as_stored`."""

@@ -177,9 +177,14 @@ logged AS (
 )
 SELECT machine, id FROM written;
 
--- Wait for other transactions no longer than this, within this transaction.
+-- Read how long this transaction waits for others.
+-- name: longest_wait
+SELECT current_setting('lock_timeout');
+
+-- Wait for other transactions no longer than this, in milliseconds or with a unit, within this
+-- transaction.
 -- name: bound_wait
-SELECT set_config('lock_timeout', :milliseconds, true);
+SELECT set_config('lock_timeout', :longest, true);
 
 -- Lock the rows of entities in the order given; read their versions, and whether they are deleted.
 -- name: hold

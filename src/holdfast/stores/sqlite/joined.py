@@ -1,0 +1,162 @@
+"""A caller's connection to an SQLite file: what is done on it joins the transaction open there.
+
+Each write is a savepoint, so that one which is refused, or comes too late, leaves the caller's
+transaction as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from holdfast.errors import StoreError
+from holdfast.stores.sql import load_migrations
+from holdfast.stores.sqlite import schema
+from holdfast.stores.sqlite.errors import ERRORS, store_error
+from holdfast.stores.sqlite.file import SqliteFile
+from holdfast.stores.sqlite.statements import KeptBack
+
+T = TypeVar("T")
+
+
+class Joined:
+    """Reads and writes on a caller's connection, and neither commits nor rolls back there.
+
+    Does for a store what its `Connections` do otherwise.
+    """
+
+    is_busy = False
+
+    def __init__(self, file: SqliteFile, connection: object) -> None:
+        if not isinstance(connection, sqlite3.Connection):
+            raise StoreError(
+                f"{file.url} is joined on a sqlite3.Connection to its file, not on "
+                f"{connection!r:.80}"
+            )
+        self._file = file
+        self._url = file.url
+        self._connection = connection
+        with self._borrowed() as borrowed:
+            _expect_file(borrowed, file)
+            newest = load_migrations("sqlite")[-1].number
+            number = schema.schema_version(borrowed, file.url)
+            if number < newest:
+                raise StoreError(
+                    f"{file.url} has schema {number}, and this code needs schema {newest}: call "
+                    "migrate() of the store before the transaction begins"
+                )
+            borrowed.execute("PRAGMA secure_delete = ON")  # a purge leaves nothing in free pages
+
+    def read(self, read: Callable[..., T], *given: Any) -> T:
+        """Read what the caller's transaction sees; raises StoreError."""
+        with self._borrowed() as connection:
+            try:
+                return read(connection, *given)
+            except ERRORS as error:
+                raise store_error("read", self._url, error) from error
+
+    def write_at_once(self, apply: Callable[..., T], *given: Any) -> T:
+        """Do as `write` does: nobody else has the connection."""
+        return self.write(None, apply, *given)
+
+    def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
+        """Apply in a savepoint; where it raises, or keeps its work back, nothing is written."""
+        with self._borrowed() as connection:
+            try:
+                with _patience(connection, timeout_seconds):
+                    return _apply(connection, apply, given)
+            except ERRORS as error:
+                raise store_error("write", self._url, error) from error
+
+    def close(self) -> None:
+        """Leave the connection to the caller."""
+
+    before_fork = after_fork_in_parent = after_fork_in_child = close
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection as statements expect one, whatever its caller made of it."""
+        if not self._connection.in_transaction:
+            raise StoreError(
+                f"no transaction is open on the connection that {self._url} is joined on; nothing "
+                'was done: execute "BEGIN IMMEDIATE" there before'
+            )
+        text_factory = self._connection.text_factory
+        try:
+            self._connection.text_factory = str
+            yield cast("sqlite3.Connection", _Borrowed(self._connection))
+        finally:
+            self._connection.text_factory = text_factory
+
+
+class _Borrowed:
+    """A connection whose rows are tuples, whatever its owner has them made."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    @property
+    def text_factory(self) -> Any:
+        return self._connection.text_factory
+
+    @text_factory.setter
+    def text_factory(self, factory: Any) -> None:
+        self._connection.text_factory = factory
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
+        return self._cursor().execute(statement, parameters)
+
+    def executemany(self, statement: str, rows: Sequence[Any]) -> sqlite3.Cursor:
+        return self._cursor().executemany(statement, rows)
+
+    def _cursor(self) -> sqlite3.Cursor:
+        cursor = self._connection.cursor(sqlite3.Cursor)
+        cursor.row_factory = None
+        return cursor
+
+
+def _apply(connection: sqlite3.Connection, apply: Callable[..., T], given: tuple[Any, ...]) -> T:
+    connection.execute("SAVEPOINT holdfast")
+    is_kept = False
+    try:
+        result = apply(connection, *given)
+        is_kept = True
+    except KeptBack as kept:
+        return cast("T", kept.outcomes)
+    finally:
+        if connection.in_transaction:  # else SQLite has rolled all of it back
+            if not is_kept:
+                connection.execute("ROLLBACK TO holdfast")
+            connection.execute("RELEASE holdfast")
+    return result
+
+
+@contextmanager
+def _patience(connection: sqlite3.Connection, timeout_seconds: float | None) -> Iterator[None]:
+    """Wait for other writers no longer than the timeout, and no longer than the caller would."""
+    if timeout_seconds is None:
+        yield
+        return
+    usual = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+    patience = max(0, min(usual, round(timeout_seconds * 1000)))
+    connection.execute(f"PRAGMA busy_timeout = {patience}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {usual}")
+
+
+def _expect_file(connection: sqlite3.Connection, file: SqliteFile) -> None:
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    if file.in_memory or not path or not os.path.samefile(path, file.path):
+        raise StoreError(
+            f"{file.url} is joined on a connection to its own file, and this one is to "
+            f"{path or 'a database in memory'!r}"
+        )
