@@ -7,7 +7,7 @@ from copy import copy
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
-from holdfast.errors import DefinitionError
+from holdfast.errors import DefinitionError, StoreError
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.call import check_call
@@ -167,8 +167,14 @@ class Service(Generic[S, C, D]):
 
         Raises StoreError where the connection is another database's, or has no open transaction.
         """
+        store = self.store.on(connection)
+        if store.is_awaited:
+            raise StoreError(
+                f"{store.url} is joined on a connection that is awaited, {connection!r:.80}, which "
+                "a Service cannot; use AsyncService, or a connection that blocks"
+            )
         joined = copy(self)
-        joined.store = self.store.on(connection)
+        joined.store = store
         joined.plans = self.plans.joined()
         joined.world = SyncWorld(joined.store)
         return joined

@@ -83,6 +83,8 @@ class Store(ABC):
     """
 
     url: str
+    is_awaited = False
+    """Whether what the verbs return is to be awaited, as on a connection that is."""
 
     def __init__(self) -> None:
         self.under_way: dict[object, int] = {}

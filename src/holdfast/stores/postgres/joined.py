@@ -35,6 +35,7 @@ class Joined:
         self._sql = sql
         self._url = url
         self._is_known = False
+        self._is_closed = False
 
     def run(
         self,
@@ -45,7 +46,7 @@ class Joined:
         until: float | None = None,
     ) -> Any:
         """Drive the steps to their end, once; `until` they bound their waits for themselves."""
-        _expect_transaction(self._connection, self._url)
+        self._expect_transaction(self._connection)
         steps = self._in_transaction(begin(), doing, bounded=until is not None)
         return advance(steps, lambda ask: self._fetch(ask, doing))
 
@@ -55,8 +56,26 @@ class Joined:
 
     def close(self) -> None:
         """Leave the connection to the caller."""
+        self._is_closed = True
 
-    forget = close
+    def forget(self) -> None:
+        """Leave the connection as it is over a fork: it is the caller's."""
+
+    def _expect_transaction(self, connection: Any) -> None:
+        """Raise StoreError unless a transaction is open, or is opened by the next statement."""
+        status = connection.pgconn.transaction_status
+        if self._is_closed:
+            raise StoreError(f"{self._url} is closed; join it again with on(connection)")
+        if status == TransactionStatus.INERROR:
+            raise StoreError(
+                f"the transaction that {self._url} is joined to has failed before; nothing was "
+                "written: roll it back"
+            )
+        if status == TransactionStatus.IDLE and connection.autocommit:
+            raise StoreError(
+                f"no transaction is open on the connection that {self._url} is joined on; nothing "
+                "was done: open one, as `with connection.transaction():` does"
+            )
 
     def _fetch(self, ask: Ask, doing: Doing) -> list[Row]:
         cursor = psycopg.RawCursor(self._connection, row_factory=tuple_row)
@@ -93,6 +112,7 @@ class AsyncJoined(Joined):
         self._sql = sql
         self._url = url
         self._is_known = False
+        self._is_closed = False
 
     def run(
         self,
@@ -103,7 +123,7 @@ class AsyncJoined(Joined):
         until: float | None = None,
     ) -> Coroutine[Any, Any, T]:
         """Return what drives the steps to their end, once."""
-        _expect_transaction(self._connection_async, self._url)
+        self._expect_transaction(self._connection_async)
         steps = self._in_transaction(begin(), doing, bounded=until is not None)
         return self._drive(steps, doing)
 
@@ -139,18 +159,3 @@ def join(connection: object, sql: Statements, url: str) -> Joined:
     raise StoreError(
         f"{url} is joined on a connection of psycopg 3 to its database, not on {connection!r:.80}"
     )
-
-
-def _expect_transaction(connection: Any, url: str) -> None:
-    """Raise StoreError unless a transaction is open, or is opened by the next statement."""
-    status = connection.pgconn.transaction_status
-    if status == TransactionStatus.INERROR:
-        raise StoreError(
-            f"the transaction that {url} is joined to has failed before; nothing was written: "
-            "roll it back"
-        )
-    if status == TransactionStatus.IDLE and connection.autocommit:
-        raise StoreError(
-            f"no transaction is open on the connection that {url} is joined on; nothing was done: "
-            "open one, as `with connection.transaction():` does"
-        )

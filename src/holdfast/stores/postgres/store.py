@@ -33,7 +33,7 @@ from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
 from holdfast.stores.postgres import feed, flaws, reading
 from holdfast.stores.postgres.connections import Connections
-from holdfast.stores.postgres.joined import Joined, join
+from holdfast.stores.postgres.joined import AsyncJoined, Joined, join
 from holdfast.stores.postgres.migrations import migrate, plan
 from holdfast.stores.postgres.statements import Steps, joined_statements_in, statements_in
 from holdfast.stores.postgres.url import parse
@@ -152,6 +152,7 @@ class PostgresStore(Store):
         joined._sql = joined_statements_in(self._sql.schema)
         joined._connections = join(connection, joined._sql, self.url)
         joined._is_joined = True
+        joined.is_awaited = isinstance(joined._connections, AsyncJoined)
         return joined
 
     def migrate(self) -> None:

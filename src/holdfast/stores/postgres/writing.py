@@ -184,7 +184,8 @@ def _told_late(sql: Statements, writes: Sequence[Write]) -> Steps[list[Outcome]]
     outcomes: list[Outcome] = []
     for write, (version, deleted, token) in zip(writes, rows, strict=True):
         found = token is not None and bool(write.log) and token == write.log[0].token
-        outcomes.append(Outcome(found, version, found, deleted and not found))
+        is_gone = deleted and version > 0  # else the row only takes a place
+        outcomes.append(Outcome(found, version, found, is_gone and not found))
     return outcomes
 
 

@@ -39,6 +39,7 @@ class Joined:
         self._file = file
         self._url = file.url
         self._connection = connection
+        self._is_closed = False
         with self._borrowed() as borrowed:
             _expect_file(borrowed, file)
             newest = load_migrations("sqlite")[-1].number
@@ -73,12 +74,18 @@ class Joined:
 
     def close(self) -> None:
         """Leave the connection to the caller."""
+        self._is_closed = True
 
-    before_fork = after_fork_in_parent = after_fork_in_child = close
+    def let_alone(self) -> None:
+        """Leave the connection as it is over a fork: it is the caller's."""
+
+    before_fork = after_fork_in_parent = after_fork_in_child = let_alone
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection as statements expect one, whatever its caller made of it."""
+        if self._is_closed:
+            raise StoreError(f"{self._url} is closed; join it again with on(connection)")
         if not self._connection.in_transaction:
             raise StoreError(
                 f"no transaction is open on the connection that {self._url} is joined on; nothing "

@@ -6,7 +6,8 @@
             return lambda *, clock=None: MyStore(tmp_path / "store", clock=clock or utc_now)
 
 `open` returns a function that opens the same store at every call within a test. A store that
-cannot be opened again with what was written says why in `forgets`, and those tests are skipped.
+cannot be opened again with what was written says why in `forgets`, one that threads may not share
+says so in `is_one_threads`, and those tests are skipped.
 """
 
 from holdfast.testing.conformance.base import Opener

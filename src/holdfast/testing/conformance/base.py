@@ -45,6 +45,9 @@ class Suite:
     forgets = ""
     """Why a store opened anew does not find what was written; empty where it does."""
 
+    is_one_threads = ""
+    """Why only one thread at a time may use a store; empty where all may."""
+
     @pytest.fixture
     def open(self) -> Opener:
         """Return what opens the store under test."""

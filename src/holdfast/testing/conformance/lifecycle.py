@@ -115,6 +115,13 @@ class Lifecycles(Suite):
 class Threads(Suite):
     """A store is safe for threads."""
 
+    @pytest.fixture
+    def threads(self) -> None:
+        """Skip what threads do at once, for a store that says why they may not."""
+        if self.is_one_threads:
+            pytest.skip(self.is_one_threads)
+
+    @pytest.mark.usefixtures("threads")
     def test_one_writer_wins_each_version(self, store: Store) -> None:
         """Of several that expect the same version, one is applied."""
         start = threading.Barrier(THREADS)
@@ -129,6 +136,7 @@ class Threads(Suite):
             assert sorted(pool.map(try_to_write, range(THREADS))) == [False] * 7 + [True]
         assert versions(store, "e") == [1, 2]
 
+    @pytest.mark.usefixtures("threads")
     def test_nothing_is_lost_between_threads(self, store: Store) -> None:
         """Each of many increments, on an entity of one's own and on a shared one, is counted."""
         service = service_on(store, attempts=1_000)
@@ -144,6 +152,7 @@ class Threads(Suite):
         assert service.get("shared").version == 20 * THREADS
         assert [service.get(f"own-{i}").version for i in range(THREADS)] == [20] * THREADS
 
+    @pytest.mark.usefixtures("threads")
     def test_readers_see_whole_transitions(self, store: Store) -> None:
         """While others write, the row and the log of an entity agree with themselves."""
         service = service_on(store, attempts=1_000)
@@ -169,6 +178,7 @@ class Threads(Suite):
                 done.set()
             assert all(reader.result() > 0 for reader in readers)
 
+    @pytest.mark.usefixtures("threads")
     def test_closing_lets_a_call_end_that_another_thread_has_begun(self, open: Opener) -> None:
         """Given one whose handler is asked, its caller has its record."""
         store = open()
@@ -188,6 +198,7 @@ class Threads(Suite):
             assert call.result().version == 1
             end.result()
 
+    @pytest.mark.usefixtures("threads")
     def test_one_may_close_it_while_others_use_it(self, open: Opener) -> None:
         """They are told that it is closed, and what was written before is whole."""
         store = open()

@@ -1,0 +1,152 @@
+"""AsyncService on a connection of its caller's: one transaction for its work and the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.async_service.support import Run
+from tests.stores.databases import SharedDatabase, SharedFile
+
+from holdfast import AsyncService, Command, Context, Machine, Service, State, transact
+from holdfast.errors import BatchError, CommandRejectedError, StoreError, VersionConflictError
+from holdfast.testing.consistency import faults
+from holdfast.testing.sample import Add, sample, undisturbed
+
+NOTE = "INSERT INTO note (text) VALUES ('of the caller')"
+
+
+class Shown(State):
+    count: int = 0
+
+
+class Show(Command):
+    """Count after a pause."""
+
+
+shows: Machine[Shown, Show, Any] = Machine("show", state=Shown, command=Show, deps=object)
+
+
+@shows.on
+async def show(state: Shown | None, command: Show, deps: Any, context: Context) -> Shown:
+    await asyncio.sleep(deps)
+    return Shown((state or Shown()).count + 1)
+
+
+@pytest.fixture
+def shared(postgres_url: str) -> SharedDatabase:
+    """Return a database that a store shares with its users."""
+    return SharedDatabase(postgres_url)
+
+
+def test_what_is_committed_together_is_there_together(run: Run, shared: SharedDatabase) -> None:
+    """The verbs of the service are awaited on the caller's connection."""
+
+    async def main() -> None:
+        async with (
+            shared.open() as store,
+            await psycopg.AsyncConnection.connect(shared.url) as connection,
+        ):
+            service = AsyncService(sample, store, deps=undisturbed)
+            joined = service.on(connection)
+            async with connection.transaction():
+                await connection.execute(NOTE)
+                record = await joined.handle("e", Add(), key="k")
+                assert await joined.get("e") == record
+                assert [change.version for change in await joined.history("e")] == [1]
+                assert (await joined.preview("e", Add())).version == 2
+                assert [found.id for found in await joined.find()] == ["e"]
+                with pytest.raises(CommandRejectedError):
+                    await joined.handle("e", Add(by=-9), timeout=1)
+                with pytest.raises(BatchError):
+                    await joined.handle_many([("e", Add()), ("e", Add(by=-9))], atomic=True)
+                async with joined.begin() as transaction:
+                    await transaction.prepare("e", Add())
+                    await transaction.prepare("f", Add())
+                await transact(joined, add_to_f)
+                with pytest.raises(VersionConflictError):
+                    await joined.handle("f", Add(), expected_version=1)
+            await connection.commit()
+            assert (await service.get("e")).version == 2
+            assert (await service.get("f")).version == 2
+            assert await service.handle("e", Add(), key="k") == record
+
+    run(main())
+    assert shared.notes() == 1
+
+
+async def add_to_f(transaction: Any) -> None:
+    await transaction.prepare("f", Add())
+
+
+def test_a_rollback_leaves_no_trace(run: Run, shared: SharedDatabase) -> None:
+    """Nor does a task that is cancelled in the midst of a command."""
+
+    async def main() -> None:
+        async with shared.open() as store:
+            service = AsyncService(shows, store, deps=0.0)
+            slow = AsyncService(shows, store, deps=60.0)
+
+            async def work(joining: AsyncService[Shown, Show, Any]) -> None:
+                async with await psycopg.AsyncConnection.connect(shared.url) as connection:
+                    await connection.execute(NOTE)
+                    assert (await service.on(connection).handle("e", Show())).version == 1
+                    await joining.on(connection).handle("e", Show())
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await work(service)
+            task = asyncio.create_task(work(slow))
+            await asyncio.sleep(0.3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await service.history("e") == []
+            assert (await service.handle("e", Show())).version == 1
+        with shared.open() as again:
+            assert faults(again) == []
+
+    run(main())
+    assert shared.notes() == 0
+
+
+def test_a_file_is_joined_too(run: Run, tmp_path: Path) -> None:
+    """On a connection that blocks, in the event loop."""
+    shared = SharedFile(tmp_path / "shared.db")
+
+    async def main() -> None:
+        async with shared.open() as store:
+            service = AsyncService(sample, store, deps=undisturbed)
+            with closing(sqlite3.connect(tmp_path / "shared.db")) as connection:
+                connection.execute(NOTE)
+                assert (await service.on(connection).handle("e", Add())).version == 1
+                connection.rollback()
+                connection.execute(NOTE)
+                assert (await service.on(connection).handle("e", Add())).version == 1
+                connection.commit()
+            assert (await service.handle("e", Add())).version == 2
+
+    run(main())
+    assert shared.notes() == 1
+
+
+def test_a_connection_that_is_awaited_is_for_those_who_await(
+    run: Run, shared: SharedDatabase
+) -> None:
+    """A service that blocks says so."""
+
+    async def main() -> None:
+        async with await psycopg.AsyncConnection.connect(shared.url) as connection:
+            with shared.open() as store, pytest.raises(StoreError, match="use AsyncService"):
+                Service(sample, store, deps=undisturbed).on(connection)
+            async with shared.open() as store:
+                await connection.set_autocommit(True)
+                with pytest.raises(StoreError, match="no transaction is open"):
+                    await AsyncService(sample, store, deps=undisturbed).on(connection).get("e")
+
+    run(main())
