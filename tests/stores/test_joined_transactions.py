@@ -72,6 +72,8 @@ def test_what_is_committed_together_is_there_together(
     connection.execute(NOTE)
     record = service.on(connection).handle("e", Add(), key="k")
     assert (record.version, record.state.count) == (1, 1)
+    [text] = connection.execute("SELECT text FROM note").fetchone().values()
+    assert text in ((b"of the caller",), "of the caller")  # as the caller wants rows and texts
     with pytest.raises(NotFoundError):
         service.get("e")
     assert shared.notes() == 0
