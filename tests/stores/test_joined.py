@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
@@ -90,7 +90,9 @@ class TestPostgresJoined(StoreConformance):
             url = stack.enter_context(postgres_stores.lent())
 
             def open(*, clock: Clock | None = None) -> Store:
-                connection = psycopg.connect(url, row_factory=dict_row, autocommit=True)
+                connection: psycopg.Connection[Any] = psycopg.Connection.connect(
+                    url, row_factory=cast("Any", dict_row), autocommit=True
+                )
                 stack.callback(connection.close)
                 return stack.enter_context(OwnTransactions(url, connection, clock))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -82,7 +82,7 @@ class Joined:
     before_fork = after_fork_in_parent = after_fork_in_child = let_alone
 
     @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+    def _borrowed(self) -> Generator[sqlite3.Connection]:
         """Lend the connection as statements expect one, whatever its caller made of it."""
         if self._is_closed:
             raise StoreError(f"{self._url} is closed; join it again with on(connection)")
@@ -146,7 +146,7 @@ def _apply(connection: sqlite3.Connection, apply: Callable[..., T], given: tuple
 
 
 @contextmanager
-def _patience(connection: sqlite3.Connection, timeout_seconds: float | None) -> Iterator[None]:
+def _patience(connection: sqlite3.Connection, timeout_seconds: float | None) -> Generator[None]:
     """Wait for other writers no longer than the timeout, and no longer than the caller would."""
     if timeout_seconds is None:
         yield
