@@ -103,8 +103,8 @@ BUGS = {
             Change(
                 "stores.sqlite",
                 r'(connection\.execute\("BEGIN IMMEDIATE"\)[^~]*?)'
-                r"if connection\.in_transaction:(\s+try:\s+connection\.execute\(\"COMMIT\"\))",
-                r'connection.in_transaction and connection.execute("COMMIT"); \1if False:\2',
+                r"(try:\s+)connection\.execute\(\"COMMIT\"\)",
+                r'connection.in_transaction and connection.execute("COMMIT"); \1\2pass',
             ),
         ],
         [FILE],
@@ -140,10 +140,7 @@ BUGS = {
     "the entity without the log": in_sqlite(
         r"for row in log:(\n        connection)", r"for row in log[1:] or log:\1"
     ),
-    "no rollback of half a batch": in_sqlite(
-        r'connection\.execute\("ROLLBACK"\)(\s+return settled)',
-        r'connection.execute("COMMIT")\1',
-    ),
+    "no rollback of half a batch": in_sqlite(r"raise KeptBack\(settled\)", "return settled"),
     "half a batch in memory": in_memory(
         r"if atomic or checks or is_late else None", "if checks or is_late else None"
     ),
