@@ -262,7 +262,7 @@ def test_what_may_have_been_written_is_not_begun_again(
         await asyncio.sleep(0.01)
         store.release()
         await first
-        assert await both == ["left with 3"] * 2
+        assert list(await both) == ["left with 3"] * 2
         assert await leaving("a") == "version 3"
 
     run(scene())
