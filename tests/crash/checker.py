@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
 from tests.crash.journal import Line, lines_in
 from tests.crash.machines import MACHINES
+from tests.crash.place import Place
 
 from holdfast import open_store
 from holdfast.testing import (
@@ -34,21 +33,20 @@ EXPECTED_ERRORS = {
 }
 
 
-def violations(store: Path, journals: Path, counts: Counter[str]) -> list[str]:
+def violations(place: Place, journals: Path, counts: Counter[str]) -> list[str]:
     """Return what does not hold, a sentence each; add what was seen to the counts."""
     lines = [line for journal in sorted(journals.iterdir()) for line in lines_in(journal)]
     operations = [line.operation for line in lines]
-    with open_store(f"sqlite:///{store}") as opened:
+    with open_store(place.url) as opened:
         log = log_entries(opened)
         _count(lines, log, counts)
-        found = [*opened.flaws(), *faults(opened), *check_history(operations, log)]
+        found = [*opened.flaws(), *faults(opened)]
+        found += check_history(operations, log, in_commit_order=place.in_commit_order)
         found += replay_differences(MACHINES, all_log_rows(opened), None)
         found += _unexpected_errors(lines)
         found += _faults_of_registers(operations)
         found += _faults_of_sums(operations, log)
-    with closing(sqlite3.connect(store)) as connection:
-        rows = connection.execute("PRAGMA integrity_check").fetchall()
-    return found + [f"integrity_check: {row[0]}" for row in rows if row != ("ok",)]
+    return found + place.flaws()
 
 
 def _unexpected_errors(lines: Sequence[Line]) -> Iterator[str]:

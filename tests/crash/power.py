@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.crash.checker import violations
+from tests.crash.sqlite import SqlitePlace
 from tests.crash.supervisor import WORKERS, Running, Supervisor
 from tests.crash.traps import NO_TRAP
 
@@ -75,8 +76,8 @@ class PowerCuts(Supervisor):
         self, folder: Path, journals: Path, seed: int, *, synchronous: Synchronous
     ) -> None:
         self._disk = Disk(folder)
-        super().__init__(self._disk.mounted_at / "store.db", journals, seed, small_disk=False)
-        self.synchronous = synchronous
+        place = SqlitePlace(self._disk.mounted_at / "store.db", synchronous=synchronous)
+        super().__init__(place, journals, seed)
 
     def cut(self, times: int) -> None:
         """Cut the power so often; after each cut, hold what is left against the journals."""
@@ -86,7 +87,7 @@ class PowerCuts(Supervisor):
                 seen.clear()
                 self._begin()
                 self._cut()
-                self.violations += violations(self.store, self.journals, seen)
+                self.violations += violations(self.place, self.journals, seen)
         finally:
             self._end()
         self.counts.update(seen)

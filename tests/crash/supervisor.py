@@ -6,25 +6,17 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from msgspec import Struct
-from tests.crash.disturbances import fill, fork, hold_the_lock
+from tests.crash.forks import fork
 from tests.crash.journal import Journal, lines_in
 from tests.crash.machines import MACHINES
-from tests.crash.traps import (
-    BUSY_TIMEOUT_SECONDS,
-    FIRST_POINT,
-    NO_TRAP,
-    POINTS,
-    Trap,
-    TrappedStore,
-)
+from tests.crash.place import End, Place
+from tests.crash.traps import NO_TRAP, Trap
 from tests.crash.worker import Worker
-
-from holdfast.stores.sqlite.file import Synchronous
 
 WORKERS = 2
 PROGRESS_SECONDS = 15.0
@@ -32,9 +24,11 @@ PROGRESS_SECONDS = 15.0
 TICK_SECONDS = 0.003
 PATIENCE_SECONDS = 2.0
 """How long a worker is left to its trap before it may be killed elsewhere."""
-MAX_SECONDS_PER_KILL = 0.8
-"""How long to wait for workers to be killed everywhere."""
-FAULTS = (*["kill"] * 12, "stop", "lock")
+MAX_SECONDS = 35.0
+"""How long to wait until everything went wrong."""
+KILLS_PER_DISTURBANCE = 4
+DISTURBED_SECONDS = (0.15, 0.75)
+"""How long a disturbance lasts: less than others wait, or more."""
 FATES = ("kill", "kill", "kill", "kill", "kill", "stop", "", "", "", "early")
 """What becomes of a worker: a trap kills or stops it, or it has none, and may be killed early."""
 FEW_BYTES = 2_000
@@ -71,34 +65,32 @@ class Running(Struct):
 class Supervisor:
     """Keeps workers running on a store, and disturbs them."""
 
-    def __init__(self, store: Path, journals: Path, seed: int, *, small_disk: bool) -> None:
-        self.store = store
+    def __init__(self, place: Place, journals: Path, seed: int) -> None:
+        self.place = place
         self.journals = journals
-        self.synchronous: Synchronous = "FULL"
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
         self._random = Random(seed)
-        self._filler = store.with_name("filler")
-        self._faults = Deck(self._random, [*FAULTS, *(["fill"] if small_disk else [])])
+        self._disturbances = {"stopped at random": self._stop_some, **place.disturbances()}
+        kills = ["kill"] * (KILLS_PER_DISTURBANCE * len(self._disturbances))
+        self._faults = Deck(self._random, [*kills, *self._disturbances])
         self._fates = Deck(self._random, FATES)
-        self._points = {fate: Deck(self._random, POINTS) for fate in ("kill", "stop")}
+        self._points = {fate: Deck(self._random, place.points) for fate in ("kill", "stop")}
         self._workers: list[Running] = []
-        self._helpers: list[int] = []
-        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._due: list[tuple[float, End]] = []
         self._started = 0
 
-    def disturb(self, kills: int) -> None:
+    def disturb(self, kills: int, max_seconds: float = MAX_SECONDS) -> None:
         """Let so many workers be killed, and more go wrong meanwhile; then expect progress."""
         try:
-            self._disturb(kills)
+            self._disturb(kills, time.monotonic() + max_seconds)
             self._expect_progress()
             self._expect_ends()
         finally:
             self._end()
 
-    def _disturb(self, kills: int) -> None:
+    def _disturb(self, kills: int, until: float) -> None:
         next_at = 0.0
-        until = time.monotonic() + kills * MAX_SECONDS_PER_KILL
         while not (self._has_seen(kills) or self.violations or time.monotonic() > until):
             self._look_after()
             if time.monotonic() >= next_at:
@@ -108,16 +100,15 @@ class Supervisor:
         for _, end in self._due:
             end()
         self._due = []
-        for pid in self._helpers:
-            os.waitpid(pid, 0)
 
     def _has_seen(self, kills: int) -> bool:
-        """Whether so many workers were killed, at every point some."""
-        return self.counts["kills"] >= kills and not self._missing_points()
+        """Whether so many workers were killed, at every point some, and all else went wrong."""
+        seen = self._disturbances.keys() <= self.counts.keys() and not self._missing_points()
+        return seen and self.counts["kills"] >= kills
 
     def _missing_points(self) -> list[str]:
         """Return the points at which nobody was killed yet."""
-        points = (point for point in POINTS if point != FIRST_POINT)
+        points = filter(self.place.will_pass, self.place.points)
         return [point for point in points if f"killed at {point}" not in self.counts]
 
     def _look_after(self) -> None:
@@ -131,7 +122,6 @@ class Supervisor:
         while len(self._workers) < WORKERS:
             trap, early = self._draw_fate()
             self._workers.append(self._start(trap, early=early))
-        self._helpers = [pid for pid in self._helpers if os.waitpid(pid, os.WNOHANG)[0] == 0]
 
     def _notice(self, worker: Running) -> None:
         """Notice that a worker has stopped, or come to its end."""
@@ -141,7 +131,7 @@ class Supervisor:
         if os.WIFSTOPPED(status):
             if not worker.stopped:
                 self.counts[f"stopped at {worker.trap.point}"] += 1
-                self._stop(worker)
+                self._later(self._stopped(worker))
             return
         self._workers.remove(worker)
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
@@ -158,33 +148,22 @@ class Supervisor:
             return NO_TRAP, fate == "early"
         missing = self._missing_points() if fate == "kill" else []
         point = self._random.choice(missing) if missing else self._points[fate].draw()
-        if point == FIRST_POINT and self.store.exists():
-            point = "COMMIT"
+        if not self.place.will_pass(point):
+            point = self.place.points[0]
         number = signal.SIGKILL if fate == "kill" else signal.SIGSTOP
         return Trap(point, self._random.randint(1, 8), number), False
 
     def _cause(self, fault: str) -> None:
-        match fault:
-            case "kill":
-                free = [worker for worker in self._workers if self._may_be_killed(worker)]
-                if free:
-                    self._kill(self._random.choice(free))
-            case "stop" if not self._due:
-                worker = self._random.choice(self._workers)
-                os.kill(worker.pid, signal.SIGSTOP)
-                self.counts["stopped at random"] += 1
-                self._stop(worker)
-            case "lock" if not self._helpers:
-                self.counts["locks held"] += 1
-                self._helpers.append(
-                    fork(lambda: hold_the_lock(self.store, 2 * BUSY_TIMEOUT_SECONDS))
-                )
-            case "fill" if not self._due:
-                self.counts["disks full"] += 1
-                fill(self._filler)
-                self._later(self._filler.unlink)
-            case _:
-                pass
+        """Let something go wrong, one thing at a time beside the kills."""
+        if fault == "kill":
+            free = [worker for worker in self._workers if self._may_be_killed(worker)]
+            if free:
+                self._kill(self._random.choice(free))
+        elif not self._due:
+            missing = self._disturbances.keys() - self.counts.keys()
+            fault = min(missing, default=fault)
+            self._later(self._disturbances[fault]())
+            self.counts[fault] += 1
 
     def _may_be_killed(self, worker: Running) -> bool:
         """Whether a worker has no trap to fall into, and has been told something."""
@@ -200,8 +179,13 @@ class Supervisor:
             worker.killed = True
             os.kill(worker.pid, signal.SIGKILL)
 
-    def _stop(self, worker: Running) -> None:
-        """Have a worker that was stopped go on later."""
+    def _stop_some(self) -> End:
+        worker = self._random.choice(self._workers)
+        os.kill(worker.pid, signal.SIGSTOP)
+        return self._stopped(worker)
+
+    def _stopped(self, worker: Running) -> End:
+        """Return what lets a worker that was stopped go on."""
         worker.stopped = True
 
         def go_on() -> None:
@@ -209,11 +193,10 @@ class Supervisor:
             if worker in self._workers:
                 os.kill(worker.pid, signal.SIGCONT)
 
-        self._later(go_on)
+        return go_on
 
-    def _later(self, end: Callable[[], None]) -> None:
-        """End something once others have waited for longer than they do."""
-        seconds = BUSY_TIMEOUT_SECONDS * self._random.uniform(0.5, 2.5)
+    def _later(self, end: End) -> None:
+        seconds = self._random.uniform(*DISTURBED_SECONDS)
         self._due.append((time.monotonic() + seconds, end))
 
     # What must hold
@@ -275,8 +258,7 @@ class Supervisor:
         journal.touch()
 
         def work() -> None:
-            store = TrappedStore(self.store, trap, synchronous=self.synchronous)
-            Worker(name, store, Journal(journal)).work()
+            Worker(name, self.place.open(trap), Journal(journal)).work()
 
         pid = fork(work)
         return Running(pid, name, trap, early, time.monotonic())

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.crash.checker import violations
-from tests.crash.supervisor import Supervisor
+from tests.crash.sqlite import SqlitePlace
+from tests.crash.supervisor import MAX_SECONDS, Supervisor
 from tests.crash.told import Told
 from tests.simulation.bugs import BUGS
 from tests.simulation.planting import planted
@@ -22,9 +23,10 @@ from tests.stores.test_sqlite_files import namespace
 
 KILLS = 25
 MANY_KILLS = 50
-FEW_KILLS = 4
+BUG_SECONDS = 4.0
 SEEDS = range(100 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1")))
 LEAST = {
+    "kills": KILLS,
     "acknowledged": 50,
     "reads": 25,
     "duplicates": 2,
@@ -75,7 +77,7 @@ def test_no_seed_loses_anything(tmp_path: Path, seed: int) -> None:
 )
 def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
     """The checker can fail."""
-    assert disturbed(tmp_path, 3, FEW_KILLS, bug).violations != []
+    assert disturbed(tmp_path, 3, KILLS, bug).violations != []
 
 
 def disturbed(
@@ -91,13 +93,14 @@ def disturbed(
 
 def scene(folder: str, seed: str, kills: str, small: str, bug: str) -> None:
     """Disturb workers on a store, hold against it what they were told, and tell what was seen."""
-    store, journals = Path(folder) / "disk" / "store.db", Path(folder) / "journals"
-    supervisor = Supervisor(store, journals, int(seed), small_disk=bool(small))
+    place = SqlitePlace(Path(folder) / "disk" / "store.db", small_disk=bool(small))
+    journals = Path(folder) / "journals"
+    supervisor = Supervisor(place, journals, int(seed))
     with ExitStack() as stack:
         if bug:
             stack.enter_context(planted(*BUGS[bug].changes))
-        supervisor.disturb(int(kills))
-    found = supervisor.violations + violations(store, journals, supervisor.counts)
+        supervisor.disturb(int(kills), BUG_SECONDS if bug else MAX_SECONDS)
+    found = supervisor.violations + violations(place, journals, supervisor.counts)
     Told(found, supervisor.counts).show()
 
 

@@ -323,6 +323,43 @@ def test_a_bad_history_is_told(history: tuple[list[Operation], list[Entry], str]
     assert any(words in fault for fault in faults), faults
 
 
+def test_positions_need_not_be_in_the_order_of_the_commits() -> None:
+    """Where the caller says so, any moment will do at which no commit was there in part."""
+    operations = [
+        write("w1", 1, 10),
+        write("w2", 1, 10, id="b", version=1, state="s1"),
+        read(0, 2, 5, together="r"),
+        read(1, 2, 5, id="b", together="r"),
+    ]
+    log = [entry(1), entry(1, "w2", id="b", position=2)]
+    assert len(check_history(operations, log)) == 1
+    assert check_history(operations, log, in_commit_order=False) == []
+
+
+@pytest.mark.parametrize(
+    ("began", "together"), [(1, "t"), (3, None)], ids=["half a commit", "not what came before"]
+)
+def test_some_reads_no_moment_explains(began: float, together: str | None) -> None:
+    """Whatever the order of the commits was."""
+    operations = [
+        write("w1", 1, 2, together=together),
+        write("w2", began, 9, id="b", version=1, state="s1", together=together),
+        read(0, 0, 8, together="r"),
+        read(1, 0, 8, id="b", together="r"),
+    ]
+    log = [entry(1), entry(1, "w2", id="b", position=2)]
+    [fault] = check_history(operations, log, in_commit_order=False)
+    assert "which was not so at any one moment" in fault
+
+
+@pytest.mark.parametrize("history", SOUND.values(), ids=SOUND.keys())
+def test_a_sound_history_passes_whatever_its_positions_say(
+    history: tuple[list[Operation], list[Entry]],
+) -> None:
+    """What holds in the order of the commits holds without it."""
+    assert check_history(*history, in_commit_order=False) == []
+
+
 @pytest.mark.parametrize("history", BAD.values(), ids=BAD.keys())
 def test_the_order_in_which_a_history_is_given_does_not_matter(
     history: tuple[list[Operation], list[Entry], str],

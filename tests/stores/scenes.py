@@ -40,5 +40,5 @@ def play(scene: Callable[..., None], *arguments: object, within: Sequence[str] =
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "", done.stderr
     return done.stdout

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from holdfast.testing.history.cuts import Cuts
 from holdfast.testing.history.model import Entry, Named, Operation
 from holdfast.testing.history.moments import faults_of_moment
 from holdfast.testing.history.order import Order, described
 
 
-def check_history(operations: Iterable[Operation], log: Iterable[Entry]) -> list[str]:
+def check_history(
+    operations: Iterable[Operation], log: Iterable[Entry], *, in_commit_order: bool = True
+) -> list[str]:
     """Return what contradicts itself in a history, a sentence each; empty where it is sound.
 
     The versions of every entity are 1..n without hole or repeat; every acknowledged write is in
     the log exactly once, at the version and with the state that it was told; a refused one is not,
     and nothing is that nobody issued; the answers about each entity are linearizable; commits are
     all or none; and what was read together was so at one moment.
+
+    Positions rise in the order of the commits, as those of SQLite do. Those of PostgreSQL only put
+    a cause before its effects: with `in_commit_order=False` a moment is one at which commits were
+    there as a whole, with all that was acknowledged before they were sent.
     """
-    return list(_History(operations, log).faults())
+    return list(_History(operations, log).faults(in_commit_order=in_commit_order))
 
 
 class _History:
@@ -44,7 +51,7 @@ class _History:
             if operation.together is not None:
                 self.together[operation.together].append(operation)
 
-    def faults(self) -> Iterator[str]:
+    def faults(self, *, in_commit_order: bool) -> Iterator[str]:
         """Tell of everything."""
         for entry in self.repeated:
             yield f"{_named(entry)}: {entry.name} is in the log twice"
@@ -53,8 +60,14 @@ class _History:
             yield from (
                 f"{named[0]} {named[1]!r:.40} {fault}" for fault in self._faults(named, log)
             )
+        cuts = None if in_commit_order else Cuts(self.logs, self._commits(), self.writers)
         for label, operations in self.together.items():
-            yield from faults_of_moment(label, operations, self.logs, self.by_name)
+            yield from faults_of_moment(label, operations, self.logs, self.by_name, cuts)
+
+    def _commits(self) -> list[list[Entry]]:
+        """Return the entries of each commit that was to be all or none."""
+        found = [[self.by_name.get(o.name or "") for o in each] for each in self.together.values()]
+        return [[entry for entry in commit if entry is not None] for commit in found]
 
     def _faults(self, named: Named, log: Sequence[Entry]) -> Iterator[str]:
         versions = [entry.version for entry in log]

@@ -45,7 +45,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     """One entry of the log."""
 
     position: int
-    """Its place in the log; rises in the order of the commits."""
+    """Its place in the log; rises with the versions of an entity, and as `check_history` says."""
     machine: str
     id: str
     version: int

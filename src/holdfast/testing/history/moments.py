@@ -5,28 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 
+from holdfast.testing.history.cuts import Cuts
 from holdfast.testing.history.model import Entry, Named, Operation
 
 Logs = Mapping[Named, Sequence[Entry]]
 
 
 def faults_of_moment(
-    label: str, operations: Sequence[Operation], logs: Logs, by_name: Mapping[str, Entry]
+    label: str,
+    operations: Sequence[Operation],
+    logs: Logs,
+    by_name: Mapping[str, Entry],
+    cuts: Cuts | None,
 ) -> Iterator[str]:
-    """Tell whether a commit was written in part, and of reads that no one moment explains."""
+    """Tell whether a commit was written in part, and of reads that no one moment explains.
+
+    Cuts say what a moment is where the positions of the log do not.
+    """
     written, missing, erased = _written(operations, logs, by_name)
     if written and missing:
         names = ", ".join(str(operation.name) for operation in missing)
         yield f"{label} was written in part: {names} is not in the log, and the rest is"
     reads = [o for o in operations if o.kind == "read" and o.version is not None]
-    if not reads or erased:
+    if not reads or erased or (cuts is not None and cuts.explain(reads)):
         return
     spans = [list(_spans(read, logs.get((read.machine, read.id), ()))) for read in reads]
     if written:
         moments = [min(entry.position for entry in written) - 0.5]
     else:
         moments = [start for read in spans for start, _ in read]
-    if not any(_hold(spans, moment) for moment in moments):
+    if cuts is not None or not any(_hold(spans, moment) for moment in moments):
         told = ", ".join(f"{read.id!r:.40} at {read.version}" for read in reads)
         when = "right before what it wrote" if written else "at any one moment"
         yield f"{label} read {told}, which was not so {when}"

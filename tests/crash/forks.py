@@ -1,35 +1,13 @@
-"""What a store meets beside its workers: processes, a lock that is held, a disk that is full."""
+"""Processes that the harness starts, and that end with it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-import sqlite3
 import sys
-import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-
-PATIENCE_SECONDS = 15.0
-
-
-def hold_the_lock(path: Path, seconds: float) -> None:
-    """Keep others from writing to a store, as another program may."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_SECONDS)
-    connection.execute("BEGIN IMMEDIATE")
-    time.sleep(seconds)
-    connection.execute("ROLLBACK")
-    connection.close()
-
-
-def fill(path: Path) -> None:
-    """Take all the room that a small disk has left."""
-    with suppress(OSError), path.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
 
 
 def fork(work: Callable[[], None]) -> int:
