@@ -39,6 +39,7 @@ LAYERS = [
         "holdfast.service.requests",
         "holdfast.service.retry",
         "holdfast.service.settle",
+        "holdfast.service.settle_each",
     },
     {"holdfast.stores"},
     {"holdfast.service"},

@@ -21,7 +21,8 @@ from holdfast.service.intake import Intake, Ticket, cut, hand_over
 from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Begin, Plan, World
 from holdfast.service.runner import run
-from holdfast.service.settle import Begun, Terms, begin_each, settle
+from holdfast.service.settle import Begun, Terms, settle
+from holdfast.service.settle_each import begin_each
 from holdfast.stores.fork import Renewed, follow_forks
 
 MAX_BEGUN = 512

@@ -30,7 +30,8 @@ from holdfast.service.decide import Answer, Binding, Group, change, decide, deci
 from holdfast.service.reads import Reads
 from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
-from holdfast.service.settle import USUAL, Terms, settle, settle_each
+from holdfast.service.settle import USUAL, Terms, settle
+from holdfast.service.settle_each import settle_each
 from holdfast.stores.contract import Checkpoint, Key, Store
 
 S = TypeVar("S")
