@@ -172,6 +172,10 @@ BUGS = {
     "a call begun that its caller gave up": in_service(
         r"if queue\[0\]\.future\.done\(\):", "if queue[0] in dropped:"
     ),
+    "a hook that sees the attempt before": in_service(
+        r"yield Notify\(terms\.before_commit, decision\.answers\)",
+        "if attempts.made == 0: \\g<0>",
+    ),
     "answers of a batch swapped": in_service(r"zip\(self\._places,", "zip(sorted(self._places),"),
     "the conflict of a batch lost": in_service(
         r"(for place, write, outcome in zip[^~]*)if not outcome\.applied",

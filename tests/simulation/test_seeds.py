@@ -13,6 +13,15 @@ CHUNKS = 20
 MANY_CHUNKS = 500 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1"))
 
 
+ONCE_BROKEN = {36_477: "keys answer the last attempt of an atomic batch, whose hook saw the first"}
+
+
+@pytest.mark.parametrize("seed", ONCE_BROKEN)
+def test_what_was_mended_stays_so(seed: int) -> None:
+    """As long as the seed draws it."""
+    assert simulate(seeds=[seed]).runs == 1
+
+
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_breaks_a_promise(chunk: int) -> None:
     """Whatever crashes, is lost or comes in between; and enough of each was seen."""

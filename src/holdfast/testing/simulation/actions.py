@@ -144,6 +144,7 @@ class Batch(Action):
         ids = [request.id for _, request in asked]
         self.repeats = len(set(ids)) < len(ids)
         self.answer_errors = False
+        self.moves_checkpoint = False
         self.about_to_commit: list[Any] | None = None
 
     def __str__(self) -> str:
@@ -158,6 +159,7 @@ class Batch(Action):
         self, plans: dict[str, AnyPlans], checkpoint: Checkpoint | None
     ) -> Plan[list[Record[Any] | Exception] | Exception]:
         """Handle them together, and move a checkpoint if there is one."""
+        self.moves_checkpoint = checkpoint is not None
         label = f"batch {self.journal.draw_name()}" if self.atomic else None
         requests = [self.begin_write(asked, label) for asked in self.asked]
         self.journal.counts["batches"] += 1
@@ -171,6 +173,12 @@ class Batch(Action):
             before_commit=self._note if self.atomic or checkpoint else None,
         )
 
+    @property
+    def _has_committed(self) -> bool:
+        """Whether an answer tells of a commit that a hook saw: keys may answer without any."""
+        is_new = any(operation.key is None for operation in self.operations)
+        return self.moves_checkpoint or (self.atomic and is_new)
+
     def _note(self, answers: list[Any]) -> None:
         """Keep what is about to be committed."""
         self.about_to_commit = answers
@@ -178,7 +186,7 @@ class Batch(Action):
     def answered(self, answer: Any) -> None:
         """Take the answers, or the error of all."""
         if isinstance(answer, list):
-            if self.about_to_commit not in (None, answer):
+            if self._has_committed and self.about_to_commit != answer:
                 self.journal.surprise(self.operations[0], "committed what its hook was not shown")
             for operation, each in zip(self.operations, answer, strict=True):
                 self.journal.tell(operation, each, alone=not self.repeats)
