@@ -150,3 +150,96 @@ def test_a_connection_that_is_awaited_is_for_those_who_await(
                     await AsyncService(sample, store, deps=undisturbed).on(connection).get("e")
 
     run(main())
+
+
+def test_tasks_take_turns_on_a_connection(run: Run, shared: SharedDatabase) -> None:
+    """What one of them has to take back is not what another has done."""
+
+    async def main() -> None:
+        async with (
+            shared.open() as store,
+            await psycopg.AsyncConnection.connect(shared.url) as connection,
+        ):
+            service = AsyncService(sample, store, deps=undisturbed)
+            joined = service.on(connection)
+            await joined.handle("hot", Add())
+            others = [service.on(connection) for _ in range(4)]
+            assert [(await each.get("hot")).version for each in others] == [1] * 4
+            late = [service.on(connection).begin() for _ in others]
+            for count, transaction in enumerate(late):
+                await transaction.prepare("hot", Add())
+                await transaction.prepare(f"cold{count}", Add())
+            await joined.handle("hot", Add())
+            answers = await asyncio.gather(
+                *(
+                    each
+                    for count, transaction in enumerate(late)
+                    for each in (
+                        others[count].handle(f"e{count}", Add()),
+                        transaction.commit(),
+                        joined.get("hot"),
+                    )
+                ),
+                return_exceptions=True,
+            )
+            await connection.commit()
+            told = [getattr(answer, "version", type(answer)) for answer in answers]
+            assert told == [1, VersionConflictError, 2] * 4
+            assert len(await service.get_many(f"e{n}" for n in range(4))) == 4
+
+    run(main())
+
+
+def test_a_call_that_is_cancelled_is_taken_back(run: Run, shared: SharedDatabase) -> None:
+    """Wherever it was: no place is left held for the entity."""
+
+    async def main() -> None:
+        async with (
+            shared.open() as store,
+            await psycopg.AsyncConnection.connect(shared.url) as connection,
+        ):
+            service = AsyncService(sample, store, deps=undisturbed)
+            joined = service.on(connection)
+            steps = 0
+            is_done = False
+            while not is_done:
+                await joined.handle("before", Add())
+                task = asyncio.create_task(joined.handle(f"e{steps}", Add()))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                is_done = task.done()
+                task.cancel()
+                await asyncio.wait([task])
+                await connection.commit()
+                steps += 1
+            for count in range(steps):
+                assert (await service.handle(f"e{count}", Add())).version in (1, 2)
+            assert steps > 5
+
+    run(main())
+
+
+def test_a_wait_that_is_cancelled_leaves_the_transaction_usable(
+    run: Run, shared: SharedDatabase
+) -> None:
+    """As the timeout of a caller does that waits for a row which another one holds."""
+
+    async def main() -> None:
+        connect = psycopg.AsyncConnection.connect
+        async with (
+            shared.open() as store,
+            await connect(shared.url) as connection,
+            await connect(shared.url) as holder,
+        ):
+            service = AsyncService(sample, store, deps=undisturbed)
+            await service.handle("e", Add())
+            await service.on(holder).handle("e", Add())
+            await connection.execute(NOTE)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await service.on(connection).handle("e", Add())
+            await service.on(connection).handle("f", Add())
+            await holder.rollback()
+
+    run(main())
+    assert shared.notes() == 1

@@ -58,7 +58,8 @@ PLANS = {
     "save_checkpoint": ["checkpoint_pkey (name)"],
 }
 COUNTING = {"count", "number_log"}
-AT_OPENING = {"bound_wait", "prepare_session", "time", "has_schema", "schema_version"}
+AT_OPENING = {"prepare_session", "time", "has_schema", "schema_version", "identity"}
+WAITING = {"longest_wait", "bound_wait", "set_wait"}
 AT_MIGRATING = {
     "has_namespace", "try_to_migrate", "begin_migration", "begin_alone", "create_schema",
     "create_migration_table", "record_migration",
@@ -133,7 +134,7 @@ def test_every_query_is_used_and_explained() -> None:
     """None is left over, and none is missing here."""
     code = "".join(path.read_text("utf-8") for path in FOLDER.glob("*.py"))
     assert {name for name in QUERIES if f'"{name}"' not in code} == set()
-    groups = [set(PLANS), COUNTING, AT_OPENING, AT_MIGRATING, AT_VERIFYING]
+    groups = [set(PLANS), COUNTING, AT_OPENING, WAITING, AT_MIGRATING, AT_VERIFYING]
     assert set(QUERIES) == set.union(*groups)
     assert sum(map(len, groups)) == len(QUERIES)
 

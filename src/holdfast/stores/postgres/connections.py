@@ -77,6 +77,10 @@ class Connections:
         finally:
             self._busy.discard(thread)
 
+    def identify(self) -> str:
+        """Tell which store it is, in words that are no other's."""
+        return self.run(lambda: schema.identity(self._sql), doing="read")
+
     def alone(self, act: Callable[[Connection], T]) -> T:
         """Do something on a connection that is closed afterwards."""
         self._expect_open()

@@ -53,13 +53,13 @@ def drive(steps: Steps[T], connection: Connection, url: str, doing: Doing) -> T:
 
 
 def advance(steps: Steps[T], answer: Callable[[Ask], list[Row]]) -> T:
-    """Drive steps to their end by what answers them; its StoreErrors are raised inside them."""
+    """Drive steps to their end by what answers them; what it raises is raised inside them."""
     try:
         ask = next(steps)
         while True:
             try:
                 rows = answer(ask)
-            except StoreError as error:
+            except BaseException as error:  # noqa: BLE001 (raised inside the steps)
                 ask = steps.throw(error)
             else:
                 ask = steps.send(rows)

@@ -23,7 +23,7 @@ _ADVICE = {
     "28": "check the user, the password and the server's pg_hba.conf",
     "3D000": "check the name of the database",
     "3F000": "the schema is not there: run `holdfast migrate`",
-    "40001": "another transaction was in the way: try again",
+    "40001": "another transaction was in the way: try again, in a new transaction",
     "40P01": "another transaction was in the way: try again",
     "42501": "this user may not do that: grant it holdfast_application, or holdfast_viewer to read",
     "42703": "the schema is not the one of this code: run `holdfast migrate`, or upgrade holdfast",

@@ -1,40 +1,59 @@
 """A caller's connection to PostgreSQL: what is done on it joins the transaction open there.
 
 Each write is a savepoint, so that one which is refused, or comes too late, leaves the caller's
-transaction as it was. Nothing is numbered in it: the log's order is given to what is committed.
+transaction as it was. Savepoints are nested, so those who share a connection take turns. Nothing is
+numbered in it: the log's order is given to what is committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from holdfast.errors import StoreError
 from holdfast.stores.postgres import schema
+from holdfast.stores.postgres.connections import Connections
 from holdfast.stores.postgres.drive import FAILURES, Doing, advance, failure, has_rows
 from holdfast.stores.postgres.statements import Ask, Row, Statements, Steps
 
 T = TypeVar("T")
 
 
+class Shared:
+    """What all who are joined on one connection share: whose turn it is, and the stores there."""
+
+    def __init__(self, turn: Any) -> None:
+        self.turn = turn
+        self.stores: WeakSet[Connections] = WeakSet()
+
+
+_shared: WeakKeyDictionary[object, Shared] = WeakKeyDictionary()
+
+
 class Joined:
     """Drives steps on a caller's connection, in the caller's transaction.
 
-    Does for a store what its `Connections` do otherwise.
+    Does for a store what its `Connections` do otherwise; `home` are these, which tell the store.
     """
 
     is_busy = False
 
-    def __init__(self, connection: psycopg.Connection[Any], sql: Statements, url: str) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: psycopg.Connection[Any], sql: Statements, home: Connections
+    ) -> None:
+        self._connection: Any = connection
+        self._shared = _shared.setdefault(connection, Shared(threading.RLock()))
         self._sql = sql
-        self._url = url
-        self._is_known = False
+        self._url = home.url
+        self.home = home
         self._is_closed = False
 
     def run(
@@ -46,9 +65,11 @@ class Joined:
         until: float | None = None,
     ) -> Any:
         """Drive the steps to their end, once; `until` they bound their waits for themselves."""
-        self._expect_transaction(self._connection)
-        steps = self._in_transaction(begin(), doing, bounded=until is not None)
-        return advance(steps, lambda ask: self._fetch(ask, doing))
+        with self._shared.turn:
+            self._expect_transaction()
+            store = None if self._is_known else self.home.identify()
+            steps = self._in_transaction(begin(), doing, store, bounded=until is not None)
+            return advance(steps, lambda ask: self._fetch(ask, doing))
 
     def alone(self, act: Callable[..., T]) -> T:
         """Refuse what needs a connection of its own."""
@@ -61,17 +82,32 @@ class Joined:
     def forget(self) -> None:
         """Leave the connection as it is over a fork: it is the caller's."""
 
-    def _expect_transaction(self, connection: Any) -> None:
+    @property
+    def _is_known(self) -> bool:
+        """Whether the store was found on the connection before."""
+        return self.home in self._shared.stores
+
+    def _expect_transaction(self) -> None:
         """Raise StoreError unless a transaction is open, or is opened by the next statement."""
-        status = connection.pgconn.transaction_status
+        status = self._connection.pgconn.transaction_status
         if self._is_closed:
             raise StoreError(f"{self._url} is closed; join it again with on(connection)")
+        if self._connection.closed:
+            raise StoreError(
+                f"the connection that {self._url} is joined on is closed; nothing was written, "
+                "and what its transaction did before is rolled back"
+            )
+        if self._connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            raise StoreError(
+                f"the connection that {self._url} is joined on is in pipeline mode; nothing was "
+                "done: leave the pipeline before"
+            )
         if status == TransactionStatus.INERROR:
             raise StoreError(
                 f"the transaction that {self._url} is joined to has failed before; nothing was "
                 "written: roll it back"
             )
-        if status == TransactionStatus.IDLE and connection.autocommit:
+        if status == TransactionStatus.IDLE and self._connection.autocommit:
             raise StoreError(
                 f"no transaction is open on the connection that {self._url} is joined on; nothing "
                 "was done: open one, as `with connection.transaction():` does"
@@ -80,52 +116,71 @@ class Joined:
     def _fetch(self, ask: Ask, doing: Doing) -> list[Row]:
         cursor = psycopg.RawCursor(self._connection, row_factory=tuple_row)
         try:
-            cursor.execute(ask.text, ask.parameters or None)
+            cursor.execute(ask.text, ask.parameters or None, prepare=_prepare(ask))
             return cursor.fetchall() if has_rows(cursor) else []
         except FAILURES as error:
             raise failure(error, self._url, doing, lost=self._connection.closed) from error
 
-    def _in_transaction(self, steps: Steps[T], doing: Doing, *, bounded: bool) -> Steps[T]:
+    def _in_transaction(
+        self, steps: Steps[T], doing: Doing, store: str | None, *, bounded: bool
+    ) -> Steps[T]:
         """Take the steps, and leave the caller's transaction as it was where a writing fails."""
-        if not self._is_known:
-            yield from schema.expect(self._sql, self._url)
-            self._is_known = True
+        if store is not None:
+            yield from self._expect_store(store)
         if doing != "write":
             return (yield from steps)
+        [[usual]] = (yield self._sql.ask("longest_wait")) if bounded else [[None]]
         try:
-            [[usual]] = (yield self._sql.ask("longest_wait")) if bounded else [[None]]
             result = yield from steps
-            if bounded:
-                yield self._sql.ask("bound_wait", longest=usual)
-        except Exception:
+        except GeneratorExit:  # nobody drives on
+            raise
+        except BaseException:
             with suppress(StoreError):  # the connection is lost, and the transaction with it
                 yield self._sql.rollback
             raise
+        if bounded:
+            yield self._sql.ask("set_wait", longest=usual)
         return result
+
+    def _expect_store(self, store: str) -> Steps[None]:
+        """Raise StoreError where the connection is not to the store's database."""
+        is_there = bool((yield from schema.applied(self._sql, self._url)))
+        if not is_there or (yield from schema.identity(self._sql)) != store:
+            there = self._connection.info
+            raise StoreError(
+                f"{self._url} is joined on a connection to its own database, and this one is to "
+                f"{there.dbname!r} on {there.host or 'a socket'}; nothing was done"
+            )
+        self._shared.stores.add(self.home)
 
 
 class AsyncJoined(Joined):
     """Drives steps on a connection that is awaited: what is run is to be awaited."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], sql: Statements, url: str) -> None:
-        self._connection_async = connection
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], sql: Statements, home: Connections
+    ) -> None:
+        self._connection = connection
+        self._shared = _shared.setdefault(connection, Shared(asyncio.Lock()))
         self._sql = sql
-        self._url = url
-        self._is_known = False
+        self._url = home.url
+        self.home = home
         self._is_closed = False
 
-    def run(
+    async def run(
         self,
         begin: Callable[[], Steps[T]],
         *,
         doing: Doing,
         since: float | None = None,
         until: float | None = None,
-    ) -> Coroutine[Any, Any, T]:
-        """Return what drives the steps to their end, once."""
-        self._expect_transaction(self._connection_async)
-        steps = self._in_transaction(begin(), doing, bounded=until is not None)
-        return self._drive(steps, doing)
+    ) -> T:
+        """Drive the steps to their end, once."""
+        async with self._shared.turn:
+            self._expect_transaction()
+            store = None if self._is_known else await asyncio.to_thread(self.home.identify)
+            steps = self._in_transaction(begin(), doing, store, bounded=until is not None)
+            return await self._drive(steps, doing)
 
     async def _drive(self, steps: Steps[T], doing: Doing) -> T:
         try:
@@ -133,7 +188,7 @@ class AsyncJoined(Joined):
             while True:
                 try:
                     rows = await self._fetch_async(ask, doing)
-                except StoreError as error:
+                except BaseException as error:  # noqa: BLE001 (raised inside the steps)
                     ask = steps.throw(error)
                 else:
                     ask = steps.send(rows)
@@ -141,21 +196,26 @@ class AsyncJoined(Joined):
             return stop.value  # type: ignore[no-any-return]  # (what the steps return)
 
     async def _fetch_async(self, ask: Ask, doing: Doing) -> list[Row]:
-        cursor = psycopg.AsyncRawCursor(self._connection_async, row_factory=tuple_row)
+        cursor = psycopg.AsyncRawCursor(self._connection, row_factory=tuple_row)
         try:
-            await cursor.execute(ask.text, ask.parameters or None)
+            await cursor.execute(ask.text, ask.parameters or None, prepare=_prepare(ask))
             return await cursor.fetchall() if has_rows(cursor) else []
         except FAILURES as error:
-            lost = self._connection_async.closed
-            raise failure(error, self._url, doing, lost=lost) from error
+            raise failure(error, self._url, doing, lost=self._connection.closed) from error
 
 
-def join(connection: object, sql: Statements, url: str) -> Joined:
+def join(connection: object, sql: Statements, home: Connections) -> Joined:
     """Return what drives steps on a connection; raises StoreError for what is no connection."""
     if isinstance(connection, psycopg.AsyncConnection):
-        return AsyncJoined(connection, sql, url)
+        return AsyncJoined(connection, sql, home)
     if isinstance(connection, psycopg.Connection):
-        return Joined(connection, sql, url)
+        return Joined(connection, sql, home)
     raise StoreError(
-        f"{url} is joined on a connection of psycopg 3 to its database, not on {connection!r:.80}"
+        f"{home.url} is joined on a connection of psycopg 3 to its database, not on "
+        f"{connection!r:.80}"
     )
+
+
+def _prepare(ask: Ask) -> bool | None:
+    """Leave it to the caller's connection, but for what may be several statements at once."""
+    return False if ask.is_control else None

@@ -49,3 +49,9 @@ def applied(sql: Statements, url: str) -> Steps[int]:
             f"one knows {known}: upgrade holdfast"
         )
     return int(number)
+
+
+def identity(sql: Statements) -> Steps[str]:
+    """Tell which store it is: in which database, and since when."""
+    [[text]] = yield sql.ask("identity")
+    return str(text)

@@ -150,7 +150,9 @@ class PostgresStore(Store):
         """
         joined = copy(self)
         joined._sql = joined_statements_in(self._sql.schema)
-        joined._connections = join(connection, joined._sql, self.url)
+        here = self._connections
+        home = here if isinstance(here, Connections) else here.home
+        joined._connections = join(connection, joined._sql, home)
         joined._is_joined = True
         joined.is_awaited = isinstance(joined._connections, AsyncJoined)
         return joined

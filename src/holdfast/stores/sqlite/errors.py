@@ -13,6 +13,11 @@ ERRORS = (sqlite3.Error, *REFUSALS)
 """What a statement may raise."""
 
 _ADVICE = (
+    (
+        "SQLITE_BUSY_SNAPSHOT",
+        ", what the transaction has read was written over since: roll it back, and begin it with "
+        "BEGIN IMMEDIATE",
+    ),
     ("SQLITE_BUSY", ", another process is writing: try again, or raise busy_timeout_seconds"),
     ("SQLITE_LOCKED", ", another connection is writing: try again"),
     ("SQLITE_FULL", ", the disk is full: free some space"),
@@ -30,8 +35,8 @@ _ADVICE = (
 
 def store_error(doing: str, url: str, error: Exception) -> StoreError:
     """Return what to raise where the database refused."""
-    code = code_of(error)
-    advice = next((text for prefix, text in _ADVICE if code.startswith(prefix)), "")
+    name = getattr(error, "sqlite_errorname", None) or ""
+    advice = next((text for prefix, text in _ADVICE if name.startswith(prefix)), "")
     refused = doing == "write" and isinstance(error, REFUSALS)
     kind = WriteRefusedError if refused else StoreError
     return kind(f"cannot {doing} {url}: {error}; nothing was written{advice}")

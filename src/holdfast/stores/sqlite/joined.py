@@ -40,24 +40,15 @@ class Joined:
         self._url = file.url
         self._connection = connection
         self._is_closed = False
-        with self._borrowed() as borrowed:
-            _expect_file(borrowed, file)
-            newest = load_migrations("sqlite")[-1].number
-            number = schema.schema_version(borrowed, file.url)
-            if number < newest:
-                raise StoreError(
-                    f"{file.url} has schema {number}, and this code needs schema {newest}: call "
-                    "migrate() of the store before the transaction begins"
-                )
-            borrowed.execute("PRAGMA secure_delete = ON")  # a purge leaves nothing in free pages
+        self.read(_expect_store, file)
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
         """Read what the caller's transaction sees; raises StoreError."""
-        with self._borrowed() as connection:
-            try:
+        try:
+            with self._borrowed() as connection:
                 return read(connection, *given)
-            except ERRORS as error:
-                raise store_error("read", self._url, error) from error
+        except ERRORS as error:
+            raise store_error("read", self._url, error) from error
 
     def write_at_once(self, apply: Callable[..., T], *given: Any) -> T:
         """Do as `write` does: nobody else has the connection."""
@@ -65,12 +56,11 @@ class Joined:
 
     def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
         """Apply in a savepoint; where it raises, or keeps its work back, nothing is written."""
-        with self._borrowed() as connection:
-            try:
-                with _patience(connection, timeout_seconds):
-                    return _apply(connection, apply, given)
-            except ERRORS as error:
-                raise store_error("write", self._url, error) from error
+        try:
+            with self._borrowed() as connection, _patience(connection, timeout_seconds):
+                return _apply(connection, apply, given)
+        except ERRORS as error:
+            raise store_error("write", self._url, error) from error
 
     def close(self) -> None:
         """Leave the connection to the caller."""
@@ -158,6 +148,19 @@ def _patience(connection: sqlite3.Connection, timeout_seconds: float | None) -> 
         yield
     finally:
         connection.execute(f"PRAGMA busy_timeout = {usual}")
+
+
+def _expect_store(connection: sqlite3.Connection, file: SqliteFile) -> None:
+    """Raise StoreError unless the connection is to the store's file and its tables are in order."""
+    _expect_file(connection, file)
+    newest = load_migrations("sqlite")[-1].number
+    number = schema.schema_version(connection, file.url)
+    if number < newest:
+        raise StoreError(
+            f"{file.url} has schema {number}, and this code needs schema {newest}: call "
+            "migrate() of the store before the transaction begins"
+        )
+    connection.execute("PRAGMA secure_delete = ON")  # a purge leaves nothing in free pages
 
 
 def _expect_file(connection: sqlite3.Connection, file: SqliteFile) -> None:

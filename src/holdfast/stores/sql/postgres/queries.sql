@@ -181,9 +181,17 @@ SELECT machine, id FROM written;
 -- name: longest_wait
 SELECT current_setting('lock_timeout');
 
--- Wait for other transactions no longer than this, in milliseconds or with a unit, within this
--- transaction.
+-- Wait for other transactions no longer than this, in milliseconds, within this transaction; where
+-- the wait is shorter already, it stays so.
 -- name: bound_wait
+SELECT CASE
+    WHEN usual = '0s' OR usual > CAST(:longest || 'ms' AS interval)
+    THEN set_config('lock_timeout', :longest, true)
+END
+FROM CAST(current_setting('lock_timeout') AS interval) AS usual;
+
+-- Wait for other transactions so long, as it is read, within this transaction.
+-- name: set_wait
 SELECT set_config('lock_timeout', :longest, true);
 
 -- Lock the rows of entities in the order given; read their versions, and whether they are deleted.
@@ -492,6 +500,12 @@ CREATE TABLE holdfast.migration (
 -- Read the newest migration applied, and the oldest code that may run on it.
 -- name: schema_version
 SELECT coalesce(max(number), 0), coalesce(max(oldest_code), 0) FROM holdfast.migration;
+
+-- Read what tells a store from others: its database, its tables, and when they were made.
+-- name: identity
+SELECT concat_ws(' ', pg_database.oid, migration.tableoid, applied_at)
+FROM holdfast.migration JOIN pg_database ON datname = current_database()
+WHERE number = 1;
 
 -- Record a migration as applied.
 -- name: record_migration
