@@ -24,7 +24,7 @@ PROGRESS_SECONDS = 15.0
 TICK_SECONDS = 0.003
 PATIENCE_SECONDS = 2.0
 """How long a worker is left to its trap before it may be killed elsewhere."""
-MAX_SECONDS = 35.0
+MAX_SECONDS = 60.0
 """How long to wait until everything went wrong."""
 KILLS_PER_DISTURBANCE = 4
 DISTURBED_SECONDS = (0.15, 0.75)

@@ -15,7 +15,7 @@ import pytest
 from tests.crash.checker import violations
 from tests.crash.sqlite import SqlitePlace
 from tests.crash.supervisor import MAX_SECONDS, Supervisor
-from tests.crash.told import Told
+from tests.crash.told import PATIENCE_SECONDS, Told
 from tests.simulation.bugs import BUGS
 from tests.simulation.planting import planted
 from tests.stores.scenes import play
@@ -27,9 +27,9 @@ BUG_SECONDS = 4.0
 SEEDS = range(100 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1")))
 LEAST = {
     "kills": KILLS,
-    "acknowledged": 50,
-    "reads": 25,
-    "duplicates": 2,
+    "acknowledged": 25,
+    "reads": 10,
+    "duplicates": 1,
     "StoreError": 1,
     "unanswered, not written": 5,
     "unanswered, written": 1,
@@ -86,7 +86,16 @@ def disturbed(
     """Disturb workers in a process of its own, and return what it told."""
     for name in ("journals", "disk"):
         (folder / name).mkdir(exist_ok=True)
-    told = play(scene, folder, seed, kills, "small" if within else "", bug, within=within)
+    told = play(
+        scene,
+        folder,
+        seed,
+        kills,
+        "small" if within else "",
+        bug,
+        within=within,
+        seconds=PATIENCE_SECONDS,
+    )
     print(told)
     return msgspec.json.decode(told, type=Told)
 

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 import pytest
 from tests.crash.power import WITHIN, PowerCuts, lets_cut_the_power
-from tests.crash.told import Told
+from tests.crash.told import PATIENCE_SECONDS, Told
 from tests.stores.scenes import play
 
 from holdfast.stores.sqlite.file import Synchronous
@@ -17,7 +17,7 @@ from holdfast.stores.sqlite.file import Synchronous
 CUTS = 4
 MANY_CUTS = 20
 SEEDS = range(10 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1")))
-LEAST = {"acknowledged": 50, "reads": 20, "unanswered, not written": 1}
+LEAST = {"acknowledged": 25, "reads": 20, "unanswered, not written": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def cut(folder: Path, seed: int, cuts: int, synchronous: str) -> Told:
     """Cut the power in a process of its own, and return what it told."""
     for name in ("journals", "disk"):
         (folder / name).mkdir()
-    told = play(scene, folder, seed, cuts, synchronous, within=WITHIN)
+    told = play(scene, folder, seed, cuts, synchronous, within=WITHIN, seconds=PATIENCE_SECONDS)
     print(told)
     return msgspec.json.decode(told, type=Told)
 

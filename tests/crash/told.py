@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 MOST = 20
+PATIENCE_SECONDS = 150.0
+"""How long a run may take on a machine that has much else to do; it takes some seconds."""
 
 
 class Told(msgspec.Struct):

@@ -26,7 +26,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def play(scene: Callable[..., None], *arguments: object, within: Sequence[str] = ()) -> str:
+def play(
+    scene: Callable[..., None], *arguments: object, within: Sequence[str] = (), seconds: float = 60
+) -> str:
     """Play a scene and return what it printed; what fails there fails here.
 
     `within` is a command that runs another, as `unshare` does.
@@ -37,7 +39,7 @@ def play(scene: Callable[..., None], *arguments: object, within: Sequence[str] =
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", done.stderr
