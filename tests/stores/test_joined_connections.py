@@ -104,6 +104,18 @@ def test_in_a_pipeline_it_is_refused(service: Any, connection: Any) -> None:
     assert service.on(connection).handle("e", Add()).version == 1
 
 
+@pytest.mark.parametrize("encoding", ["latin1", "sql_ascii"])
+def test_a_connection_that_is_not_for_all_text_is_refused(
+    service: Any, connection: Any, encoding: str
+) -> None:
+    """It could not read what others have stored, and would find out in the midst."""
+    connection.execute(f"SET client_encoding = {encoding}")
+    with pytest.raises(StoreError, match="client_encoding=UTF8"):
+        service.on(connection).handle("e", Add())
+    connection.execute("SET client_encoding = 'UTF8'")
+    assert service.on(connection).handle("e", Add()).version == 1
+
+
 def test_a_closed_connection_is_refused(service: Any, connection: Any) -> None:
     """To try again there would not help."""
     connection.close()
@@ -228,3 +240,26 @@ def test_a_stricter_transaction_is_told_to_begin_anew(service: Any, connection: 
     with pytest.raises(StoreError, match="in a new transaction"):
         service.on(connection).handle("e", Add())
     assert service.on(connection).get("e").version == 1
+
+
+def test_a_connection_is_looked_at_once(
+    service: Any, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever joins on it again has the round trips of its commands alone."""
+    asked: list[bytes] = []
+    execute = psycopg.RawCursor.execute
+
+    def counted(cursor: Any, query: Any, *given: Any, **options: Any) -> Any:
+        asked.append(query)
+        return execute(cursor, query, *given, **options)
+
+    service.on(connection).history("e")
+    monkeypatch.setattr(psycopg.RawCursor, "execute", counted)
+    service.on(connection).history("e")
+    assert len(asked) == 1
+    service.on(connection).handle("e", Add())
+    told = [query.split()[0] for query in asked[2:]]
+    assert told in (
+        [b"SAVEPOINT", b"SELECT", b"INSERT", b"WITH", b"RELEASE"],
+        [b"SAVEPOINT", b"SELECT", b"INSERT", b"SELECT", b"WITH", b"RELEASE"],  # asks for the time
+    )

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.stores.databases import Shared, SharedDatabase, SharedFile
 
-from holdfast import Request, Retry, Service, open_store
+from holdfast import Request, Retry, Service, open_store, transact
 from holdfast.errors import (
     BatchError,
     CommandRejectedError,
@@ -205,6 +205,23 @@ def test_a_batch_is_all_or_nothing_within_it(service: Any, connection: Any) -> N
         late.commit()
     connection.commit()
     assert {id: service.get(id).state.count for id in "ab"} == {"a": 0, "b": 3}
+
+
+def test_a_function_in_a_transaction_is_run_once(service: Any, connection: Any) -> None:
+    """What it met is the conflict itself, since nothing was tried again."""
+    joined = service.on(connection)
+    runs: list[int] = []
+
+    def work(transaction: Any) -> None:
+        runs.append(transaction.prepare("e", Add()).version)
+        joined.handle("e", Add(by=5))
+
+    with pytest.raises(VersionConflictError) as caught:
+        transact(joined, work)
+    assert type(caught.value) is VersionConflictError
+    assert runs == [1]
+    connection.commit()
+    assert service.get("e").state.count == 5
 
 
 def test_a_life_ends_and_begins_anew(service: Any, connection: Any) -> None:

@@ -98,6 +98,8 @@ def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[], Any]) -> Plan[T
                 attempts.succeeded()
             if not (tried.conflicts and isinstance(tried.error, VersionConflictError)):
                 return tried
+            if plans.binding.is_joined:  # tried once, like every command there
+                return tried
             attempts.id = tried.error.id
             failure = yield from attempts.failed(tried.error)
             if failure is not None:

@@ -102,6 +102,13 @@ class Joined:
                 f"the connection that {self._url} is joined on is in pipeline mode; nothing was "
                 "done: leave the pipeline before"
             )
+        encoding = self._connection.pgconn.parameter_status(b"client_encoding")
+        if encoding != b"UTF8":
+            raise StoreError(
+                f"the connection that {self._url} is joined on is for text in "
+                f"{(encoding or b'?').decode()}; nothing was done: connect with "
+                "client_encoding=UTF8"
+            )
         if status == TransactionStatus.INERROR:
             raise StoreError(
                 f"the transaction that {self._url} is joined to has failed before; nothing was "
