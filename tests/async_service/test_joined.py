@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
+from types import coroutine
 from typing import Any
 
 import psycopg
@@ -243,3 +245,31 @@ def test_a_wait_that_is_cancelled_leaves_the_transaction_usable(
 
     run(main())
     assert shared.notes() == 1
+
+
+def test_a_call_that_nobody_drives_on_ends(run: Run, shared: SharedDatabase) -> None:
+    """As where its loop is closed while it waits: it asks for nothing more."""
+
+    async def main() -> None:
+        async with (
+            shared.open() as store,
+            await psycopg.AsyncConnection.connect(shared.url) as holder,
+        ):
+            service = AsyncService(sample, store, deps=undisturbed)
+            await service.on(holder).handle("e", Add())
+            connection = await psycopg.AsyncConnection.connect(shared.url)
+            calling = service.on(connection).handle("e", Add()).__await__()
+
+            @coroutine
+            def drive() -> Generator[Any]:
+                while True:
+                    yield next(calling)
+
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(drive(), 0.3)
+            calling.close()
+            await connection.close()
+            await holder.rollback()
+            assert (await service.handle("e", Add())).version == 1
+
+    run(main())
