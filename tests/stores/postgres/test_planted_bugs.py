@@ -117,8 +117,8 @@ BUGS = {
     ),
     "a session that was ended is written to": Bug(
         "stores/postgres/pool.py",
-        "connection is not None and not _is_alive(connection)",
-        "connection is not None and False",
+        "_is_alive(connection)",
+        "bool(connection)",
         f"{LIFECYCLE}test_an_ended_session_is_not_written_to",
     ),
     "a place that an interrupt left taken stays taken": Bug(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psycopg
@@ -41,6 +42,16 @@ class Connection(psycopg.Connection[Row]):
     def steps_cursor(self) -> psycopg.Cursor[Row]:
         """Return the cursor."""
         return self.cursor()
+
+    @cached_property
+    def has_news(self) -> Callable[[], Any]:
+        """Return what tells, without waiting, whether the server has sent something."""
+        socket = self.fileno()
+        if not hasattr(select, "poll"):
+            return lambda: select.select([socket], [], [], 0)[0]
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        return partial(poll.poll, 0)
 
 
 FAILURES = (psycopg.Error, UnicodeEncodeError)

@@ -7,11 +7,11 @@ from giving back is found when it comes again.
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 
 import psycopg
@@ -25,6 +25,8 @@ RETRY_SECONDS = 0.1
 """How long a server that is away is let alone between two attempts to connect."""
 IDLE_SECONDS = 600.0
 """How long a connection is kept that nobody uses."""
+LOOK_SECONDS = 60.0
+"""How often those are looked for."""
 
 
 class PoolClosedError(Exception):
@@ -34,16 +36,20 @@ class PoolClosedError(Exception):
 class Pool:
     """Lends connections, no more at a time than its size. Safe for threads.
 
-    `connect` opens and prepares a connection, or raises StoreError.
+    `connect` opens and prepares a connection, or raises StoreError. A connection that is idle is
+    lent and taken back without the lock: lists and dicts change as a whole, and in an order in
+    which those who count under the lock count too many at worst, and are told when that is over.
     """
 
     def __init__(self, address: Address, connect: Callable[[], Connection]) -> None:
         self._address = address
         self._connect = connect
         self._returned = threading.Condition(threading.Lock())
+        self._waiting = 0
         self._idle: list[tuple[Connection, float]] = []  # since when, the last used at the end
         self._lent: dict[int, Connection | None] = {}  # by thread; None while it is being opened
         self._closed = False
+        self._next_look = 0.0
         self._end = weakref.finalize(self, _close_own, self._idle, os.getpid())
 
     def take(self, patience: float) -> Connection:
@@ -53,24 +59,34 @@ class Pool:
         and PoolClosedError once the pool is closed.
         """
         thread = get_ident()
-        connection = self._take_place(thread, patience)
         try:
-            while connection is not None and not _is_alive(connection):
-                connection = self._take_idle(thread)
-            if connection is None:
-                connection = self._lent[thread] = self._open(patience)
-        except BaseException:
-            self._leave(thread)
-            raise
-        return connection
+            if self._idle and thread not in self._lent and not self._closed:
+                self._lent[thread] = None  # first the place, then the connection
+                connection = self._lent[thread] = self._idle.pop()[0]
+                if _is_alive(connection):
+                    return connection
+                connection.close()
+        except IndexError:  # another thread took it
+            pass
+        return self._take_slowly(thread, patience)
 
     def give_back(self) -> None:
         """Take back what the calling thread has; what it left open is rolled back."""
         thread = get_ident()
         connection = self._lent.get(thread)
+        now = time.monotonic()
         if connection is not None:
             _leave_transaction(connection)
-        self._leave(thread, connection)
+            self._lent[thread] = None  # first the connection, then the place
+            self._idle.append((connection, now))
+        self._lent.pop(thread, None)
+        if self._waiting:
+            with self._returned:
+                self._returned.notify()
+        if self._closed:
+            _close_own(self._idle, os.getpid())
+        elif now > self._next_look:
+            self._close_unused(now)
 
     def close(self) -> None:
         """Close what is not lent, and the rest when it is given back."""
@@ -79,26 +95,49 @@ class Pool:
             self._returned.notify_all()
         self._end()
 
-    def _take_place(self, thread: int, patience: float) -> Connection | None:
-        """Wait for one of so many places; return the idle connection that it gets, if there is."""
-        with self._returned:
-            left_over = self._lent.pop(thread, None)
-            while not self._closed and len(self._lent) >= self._address.pool_size:
-                left_seconds = patience - time.monotonic()
-                if left_seconds <= 0 or not self._returned.wait(left_seconds):
-                    raise self._exhausted_error()
-            if self._closed:
-                raise PoolClosedError
-            connection = self._lent[thread] = self._idle.pop()[0] if self._idle else None
-        if left_over is not None:  # an interrupt came before it was given back
-            left_over.close()
+    def _take_slowly(self, thread: int, patience: float) -> Connection:
+        connection = self._take_place(thread, patience)
+        while connection is not None and not _is_alive(connection):
+            connection.close()
+            connection = self._lent[thread] = self._next_idle()
+        if connection is None:
+            connection = self._lent[thread] = self._open(patience)
         return connection
 
-    def _take_idle(self, thread: int) -> Connection | None:
-        """Return the connection that was used last, if there is one."""
+    def _take_place(self, thread: int, patience: float) -> Connection | None:
+        """Wait for one of so many places; return the idle connection that it gets, if there is."""
+        left_over = self._lent.pop(thread, None)
+        if left_over is not None:  # an interrupt came before it was given back
+            left_over.close()
         with self._returned:
-            self._lent[thread] = connection = self._idle.pop()[0] if self._idle else None
+            self._waiting += 1
+            try:
+                while not self._closed and len(self._lent) >= self._address.pool_size:
+                    left_seconds = patience - time.monotonic()
+                    if left_seconds <= 0 or not self._returned.wait(left_seconds):
+                        raise self._exhausted_error()
+            finally:
+                self._waiting -= 1
+            if self._closed:
+                raise PoolClosedError
+            self._lent[thread] = None
+            connection = self._lent[thread] = self._next_idle()
         return connection
+
+    def _next_idle(self) -> Connection | None:
+        """Return the connection that was used last, if there is one."""
+        try:
+            return self._idle.pop()[0]
+        except IndexError:
+            return None
+
+    def _close_unused(self, now: float) -> None:
+        """Close the connections that nobody has used for long, and look again after a while."""
+        with self._returned:
+            self._next_look = now + LOOK_SECONDS
+            with suppress(IndexError):  # others may have taken them
+                while self._idle[0][1] < now - IDLE_SECONDS:
+                    self._idle.pop(0)[0].close()
 
     def _open(self, patience: float) -> Connection:
         """Open a connection, as soon as the server lets us."""
@@ -110,22 +149,6 @@ class Pool:
                     raise
             time.sleep(RETRY_SECONDS)
 
-    def _leave(self, thread: int, connection: Connection | None = None) -> None:
-        """Leave the place to another thread, and the connection to whoever is next."""
-        now = time.monotonic()
-        done = []
-        with self._returned:
-            if connection is not None and not self._closed:
-                self._idle.append((connection, now))
-            elif connection is not None:
-                done.append(connection)
-            while self._idle and self._idle[0][1] < now - IDLE_SECONDS:
-                done.append(self._idle.pop(0)[0])
-            self._lent.pop(thread, None)
-            self._returned.notify()
-        for each in done:
-            each.close()
-
     def _exhausted_error(self) -> StoreError:
         return StoreError(
             f"all {self._address.pool_size} connections to {self._address.url} are in use, and "
@@ -136,27 +159,19 @@ class Pool:
 
 def _close_own(idle: list[tuple[Connection, float]], process: int) -> None:
     """Close connections, unless they belong to the process that this one was forked from."""
-    if os.getpid() == process:
-        while idle:
+    with suppress(IndexError):
+        while os.getpid() == process:
             idle.pop()[0].close()
 
 
 def _is_alive(connection: Connection) -> bool:
     """Whether the server has not ended a connection; what waits for nothing hears little else."""
     try:
-        while connection.pgconn.status == ConnStatus.OK and _has_news(connection.pgconn.socket):
+        while connection.pgconn.status == ConnStatus.OK and connection.has_news():
             connection.pgconn.consume_input()
     except psycopg.OperationalError:
         connection.close()
     return connection.pgconn.status == ConnStatus.OK
-
-
-def _has_news(socket: int) -> bool:
-    if not hasattr(select, "poll"):
-        return bool(select.select([socket], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(socket, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _leave_transaction(connection: Connection) -> None:
