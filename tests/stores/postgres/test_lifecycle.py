@@ -145,6 +145,23 @@ def test_the_pool_is_as_large_as_it_is_told(open: Open, raw: psycopg.Connection)
     assert sessions(raw) <= 2
 
 
+def test_those_who_wait_have_their_turns(open: Open) -> None:
+    """Of many threads on few connections none is passed by."""
+    store = open("holdfast_pool_size=2")
+    end = time.monotonic() + 1
+
+    def work(_: int) -> int:
+        calls = 0
+        while time.monotonic() < end:
+            store.count("sample")
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = list(pool.map(work, range(8)))
+    assert min(calls) > max(calls) / 4
+
+
 def test_connections_that_are_all_in_use(
     open: Open, raw: psycopg.Connection, other: psycopg.Connection
 ) -> None:

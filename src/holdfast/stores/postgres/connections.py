@@ -36,7 +36,7 @@ class Connections:
         self._address = address
         self._sql = sql
         self._migrate = migrate
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the store
         self._busy: set[int] = set()  # threads
         self._pool: Pool | None = None
         self._closed = False
@@ -99,7 +99,7 @@ class Connections:
         """Leave the connections to the process that this one was forked from."""
         if self._pool is not None:
             _inherited.append(self._pool)  # never collected: that would end the parent's sessions
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._busy = set()
         self._pool = None
 
@@ -125,6 +125,7 @@ class Connections:
                     if self._migrate:
                         migrations.migrate(connection, self._sql, self.url)
                     drive(schema.expect(self._sql, self.url), connection, self.url, "open")
+                self._expect_open()
                 self._pool = Pool(self._address, self._connect)
             return self._pool
 

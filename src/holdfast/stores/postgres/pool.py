@@ -34,18 +34,18 @@ class PoolClosedError(Exception):
 
 
 class Pool:
-    """Lends connections, no more at a time than its size. Safe for threads.
+    """Lends connections, no more at a time than its size, to those who wait in their order.
 
-    `connect` opens and prepares a connection, or raises StoreError. A connection that is idle is
-    lent and taken back without the lock: lists and dicts change as a whole, and in an order in
-    which those who count under the lock count too many at worst, and are told when that is over.
+    `connect` opens and prepares a connection, or raises StoreError. Where nobody waits, an idle
+    connection is lent and taken back without the lock: lists and dicts change as a whole, a place
+    is taken before places are counted, and it is left before those are looked for who wait.
     """
 
     def __init__(self, address: Address, connect: Callable[[], Connection]) -> None:
         self._address = address
         self._connect = connect
-        self._returned = threading.Condition(threading.Lock())
-        self._waiting = 0
+        self._lock = threading.RLock()  # a signal handler may close the pool
+        self._waiting: list[_Waiter] = []
         self._idle: list[tuple[Connection, float]] = []  # since when, the last used at the end
         self._lent: dict[int, Connection | None] = {}  # by thread; None while it is being opened
         self._closed = False
@@ -59,16 +59,13 @@ class Pool:
         and PoolClosedError once the pool is closed.
         """
         thread = get_ident()
-        try:
-            if self._idle and thread not in self._lent and not self._closed:
-                self._lent[thread] = None  # first the place, then the connection
-                connection = self._lent[thread] = self._idle.pop()[0]
-                if _is_alive(connection):
+        if self._idle and not self._waiting and thread not in self._lent and not self._closed:
+            self._lent[thread] = None
+            if len(self._lent) <= self._address.pool_size:
+                connection = self._lent[thread] = self._next_idle()
+                if connection is not None and _is_alive(connection):
                     return connection
-                connection.close()
-        except IndexError:  # another thread took it
-            pass
-        return self._take_slowly(thread, patience)
+        return self._take_in_order(thread, patience)
 
     def give_back(self) -> None:
         """Take back what the calling thread has; what it left open is rolled back."""
@@ -77,12 +74,11 @@ class Pool:
         now = time.monotonic()
         if connection is not None:
             _leave_transaction(connection)
-            self._lent[thread] = None  # first the connection, then the place
+            self._lent[thread] = None
             self._idle.append((connection, now))
         self._lent.pop(thread, None)
         if self._waiting:
-            with self._returned:
-                self._returned.notify()
+            self._let_in()
         if self._closed:
             _close_own(self._idle, os.getpid())
         elif now > self._next_look:
@@ -90,39 +86,56 @@ class Pool:
 
     def close(self) -> None:
         """Close what is not lent, and the rest when it is given back."""
-        with self._returned:
+        with self._lock:
             self._closed = True
-            self._returned.notify_all()
+            for waiter in self._waiting:
+                waiter.told.release()
+            self._waiting.clear()
         self._end()
 
-    def _take_slowly(self, thread: int, patience: float) -> Connection:
-        connection = self._take_place(thread, patience)
+    def _take_in_order(self, thread: int, patience: float) -> Connection:
+        """Lend a connection after those who wait already; what an interrupt left is closed."""
+        left_over = self._lent.pop(thread, None)
+        if left_over is not None:
+            left_over.close()
+        connection = self._wait_for_place(thread, patience)
         while connection is not None and not _is_alive(connection):
-            connection.close()
             connection = self._lent[thread] = self._next_idle()
         if connection is None:
             connection = self._lent[thread] = self._open(patience)
         return connection
 
-    def _take_place(self, thread: int, patience: float) -> Connection | None:
+    def _wait_for_place(self, thread: int, patience: float) -> Connection | None:
         """Wait for one of so many places; return the idle connection that it gets, if there is."""
-        left_over = self._lent.pop(thread, None)
-        if left_over is not None:  # an interrupt came before it was given back
-            left_over.close()
-        with self._returned:
-            self._waiting += 1
-            try:
-                while not self._closed and len(self._lent) >= self._address.pool_size:
-                    left_seconds = patience - time.monotonic()
-                    if left_seconds <= 0 or not self._returned.wait(left_seconds):
-                        raise self._exhausted_error()
-            finally:
-                self._waiting -= 1
-            if self._closed:
-                raise PoolClosedError
-            self._lent[thread] = None
-            connection = self._lent[thread] = self._next_idle()
-        return connection
+        waiter = _Waiter(thread)
+        try:
+            with self._lock:
+                if self._closed:
+                    raise PoolClosedError
+                self._waiting.append(waiter)
+            self._let_in()
+            in_time = waiter.told.acquire(timeout=max(0.0, patience - time.monotonic()))
+        finally:
+            with self._lock:
+                self._waiting = [other for other in self._waiting if other is not waiter]
+        if self._closed:
+            raise PoolClosedError
+        if not in_time and thread not in self._lent:
+            raise self._exhausted_error()
+        return self._lent[thread]
+
+    def _let_in(self) -> None:
+        """Give the places that are free to those who wait longest."""
+        with self._lock:
+            while self._waiting:
+                waiter = self._waiting[0]
+                self._lent[waiter.thread] = None
+                if len(self._lent) > self._address.pool_size:
+                    del self._lent[waiter.thread]
+                    return
+                del self._waiting[0]
+                self._lent[waiter.thread] = self._next_idle()
+                waiter.told.release()
 
     def _next_idle(self) -> Connection | None:
         """Return the connection that was used last, if there is one."""
@@ -133,7 +146,7 @@ class Pool:
 
     def _close_unused(self, now: float) -> None:
         """Close the connections that nobody has used for long, and look again after a while."""
-        with self._returned:
+        with self._lock:
             self._next_look = now + LOOK_SECONDS
             with suppress(IndexError):  # others may have taken them
                 while self._idle[0][1] < now - IDLE_SECONDS:
@@ -155,6 +168,15 @@ class Pool:
             "none was given back in time; nothing was written, try again later, or raise "
             "holdfast_pool_size"
         )
+
+
+class _Waiter:
+    """A thread that waits for a place, until it is told that it has one."""
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+        self.told = threading.Lock()
+        self.told.acquire()
 
 
 def _close_own(idle: list[tuple[Connection, float]], process: int) -> None:
