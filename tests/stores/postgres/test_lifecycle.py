@@ -162,6 +162,33 @@ def test_those_who_wait_have_their_turns(open: Open) -> None:
     assert min(calls) > max(calls) / 4
 
 
+def test_connections_that_nobody_needs_are_closed(
+    open: Open,
+    raw: psycopg.Connection,
+    other: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some time after they were used last, as soon as another one is given back."""
+    store = open()
+    store.count("sample")
+    other.execute("LOCK TABLE holdfast.entity")
+    with ThreadPoolExecutor(3) as pool:
+        counts = [pool.submit(store.count, "sample") for _ in range(3)]
+        waiting(raw, 3)
+        other.rollback()
+        assert [count.result() for count in counts] == [{}] * 3
+    assert sessions(raw) == 3
+    store.count("sample")
+    assert sessions(raw) == 3
+    monkeypatch.setattr("holdfast.stores.postgres.pool.IDLE_SECONDS", -60)
+    store.count("sample")
+    deadline = time.monotonic() + 10
+    while sessions(raw) > 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sessions(raw) == 0
+    assert store.count("sample") == {}
+
+
 def test_connections_that_are_all_in_use(
     open: Open, raw: psycopg.Connection, other: psycopg.Connection
 ) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from tests.stores.postgres.conftest import Open, waiting
+from tests.stores.postgres.conftest import Open, at_once, waiting
 from tests.stores.postgres.proxy import Fate, Proxy
 
 from holdfast.errors import OutcomeUnknownError, StoreError
@@ -18,6 +18,8 @@ from holdfast.stores.contract import (
     Outcome,
     Store,
 )
+from holdfast.stores.postgres.statements import Statements
+from holdfast.stores.postgres.writing import write_free
 from holdfast.testing.conformance.base import commit_one, row_of, service_on, stored, versions
 from holdfast.testing.consistency import faults
 from holdfast.testing.sample import Add
@@ -86,6 +88,19 @@ def test_a_conflict_that_cannot_be_told_is_not_known(lossy: Store, proxy: Proxy)
         proxy.expect("late", "loses its answer")
     with pytest.raises(CommitUncertainError):
         lossy.commit(batch)
+
+
+def test_a_batch_is_not_told_to_have_failed_where_some_of_it_is_written() -> None:
+    """Given a statement that fails after the one which wrote: it only asks what came too late."""
+    writes = [write("e", "Open"), write("late", "Open")]
+    failed = StoreError("it took longer than statement_timeout")
+    for written, told in (([("sample", "e")], CommitUncertainError), ([], StoreError)):
+        steps = write_free(Statements("holdfast"), writes, at_once)
+        assert next(steps).is_commit
+        assert not steps.send(written).is_commit
+        with pytest.raises(StoreError) as caught:
+            steps.throw(failed)
+        assert type(caught.value) is told
 
 
 @pytest.mark.parametrize("message", ["COMMIT\0", PAYLOAD, "BEGIN"])
