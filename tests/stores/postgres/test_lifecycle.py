@@ -169,6 +169,7 @@ def test_connections_that_nobody_needs_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Some time after they were used last, as soon as another one is given back."""
+    monkeypatch.setattr("holdfast.stores.postgres.pool.LOOK_SECONDS", 0)
     store = open()
     store.count("sample")
     other.execute("LOCK TABLE holdfast.entity")
