@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -263,3 +265,37 @@ def test_a_connection_is_looked_at_once(
         [b"SAVEPOINT", b"SELECT", b"INSERT", b"WITH", b"RELEASE"],
         [b"SAVEPOINT", b"SELECT", b"INSERT", b"SELECT", b"WITH", b"RELEASE"],  # asks for the time
     )
+
+
+def test_threads_take_turns_on_a_connection_to_a_file(tmp_path: Path) -> None:
+    """As those do that may share one: what one takes back is not what another has done."""
+    shared = SharedFile(tmp_path / "shared.db")
+    path = tmp_path / "shared.db"
+    sharing = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    usual = sys.getswitchinterval()
+    with shared.open() as store, closing(sharing) as connection:
+        service = Service(sample, store, deps=undisturbed)
+        connection.execute("BEGIN IMMEDIATE")
+
+        def write(name: str) -> list[str]:
+            done = []
+            for count in range(25):
+                joined = service.on(connection)
+                late = joined.begin()
+                late.prepare(name, Add())
+                late.prepare(f"late-{name}{count}", Add())
+                joined.handle(name, Add())
+                with pytest.raises(VersionConflictError):
+                    late.commit()
+                done.append(joined.handle(f"{name}{count}", Add()).id)
+            return done
+
+        try:
+            sys.setswitchinterval(1e-5)
+            with ThreadPoolExecutor(4) as pool:
+                done = [id for ids in pool.map(write, "abcd") for id in ids]
+        finally:
+            sys.setswitchinterval(usual)
+        connection.execute("COMMIT")
+        assert set(service.get_many(done)) == set(done)
+        assert service.get("a").version == 25

@@ -1,16 +1,18 @@
 """A caller's connection to an SQLite file: what is done on it joins the transaction open there.
 
 Each write is a savepoint, so that one which is refused, or comes too late, leaves the caller's
-transaction as it was.
+transaction as it was. Savepoints are nested, so threads that share a connection take turns.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from holdfast.errors import StoreError
 from holdfast.stores.sql import load_migrations
@@ -20,6 +22,17 @@ from holdfast.stores.sqlite.file import SqliteFile
 from holdfast.stores.sqlite.statements import KeptBack
 
 T = TypeVar("T")
+
+
+class Turn:
+    """Whose turn it is on a connection, for all who are joined on it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+
+_turns: WeakValueDictionary[int, Turn] = WeakValueDictionary()  # by the id of the connection
+_turns_lock = threading.Lock()
 
 
 class Joined:
@@ -39,6 +52,8 @@ class Joined:
         self._file = file
         self._url = file.url
         self._connection = connection
+        with _turns_lock:
+            self._turn = _turns.setdefault(id(connection), Turn())
         self._is_closed = False
         self.read(_expect_store, file)
 
@@ -81,12 +96,13 @@ class Joined:
                 f"no transaction is open on the connection that {self._url} is joined on; nothing "
                 'was done: execute "BEGIN IMMEDIATE" there before'
             )
-        text_factory = self._connection.text_factory
-        try:
-            self._connection.text_factory = str
-            yield cast("sqlite3.Connection", _Borrowed(self._connection))
-        finally:
-            self._connection.text_factory = text_factory
+        with self._turn.lock:
+            text_factory = self._connection.text_factory
+            try:
+                self._connection.text_factory = str
+                yield cast("sqlite3.Connection", _Borrowed(self._connection))
+            finally:
+                self._connection.text_factory = text_factory
 
 
 class _Borrowed:
