@@ -165,7 +165,8 @@ class Service(Generic[S, C, D]):
         open and as it was before the command, as every other error of a command does. The breaker
         of the `Retry` is not asked.
 
-        Raises StoreError where the connection is another database's, or has no open transaction.
+        Raises StoreError where the connection is another database's, or has no open transaction; on
+        PostgreSQL the first verb does, which asks the server.
         """
         store = self.store.on(connection)
         if store.is_awaited:
