@@ -148,6 +148,8 @@ def test_a_disk_that_is_full(
         ("postgresql://shop:{}@host/shop?holdfast_pool_size=ten", "holdfast_pool_size= is from 1"),
         ("postgresql://shop:{}@host/shop?holdfast_schema=", "is no name for a schema"),
         ("postgresql://shop:{}@host/shop?holdfast_schema=pg_shop", "is no name for a schema"),
+        ("postgresql://shop:{}@host/shop?holdfast_schema=a%3Bb", "is no name for a schema"),
+        ("postgresql://shop:{}@host/shop?holdfast_schema=a%24%24b", "is no name for a schema"),
         ("postgresql://shop:{}@host/shop?connect_timeout=soon", "connect_timeout= is in whole"),
         ("postgresql://shop@host/shop?password={}&holdfast_x=1", "unknown option holdfast_x"),
     ],

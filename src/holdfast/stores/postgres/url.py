@@ -61,7 +61,9 @@ def parse(url: str) -> Address:
     if options:
         raise StoreError(f"{name} has the unknown option holdfast_{min(options)}; write {FORM}")
     if not _is_name(schema):
-        raise StoreError(f"{schema!r:.80} is no name for a schema: 1 to 63 bytes, not pg_…")
+        raise StoreError(
+            f"{schema!r:.80} is no name for a schema: 1 to 63 bytes, without ; $ or NUL, not pg_…"
+        )
     if not (pool_size.isdecimal() and 1 <= int(pool_size) <= MAX_POOL_SIZE):
         raise StoreError(f"holdfast_pool_size= is from 1 to {MAX_POOL_SIZE}, not {pool_size!r:.80}")
     defaults = {option: value for option, value in _DEFAULTS.items() if option not in given}
@@ -91,6 +93,6 @@ def _named(given: Mapping[str, object], schema: str) -> str:
 def _is_name(schema: str) -> bool:
     return (
         0 < len(schema.encode(errors="replace")) <= 63
-        and "\0" not in schema
+        and not set(schema) & set("\0;$")  # which end statements and the texts of functions
         and not schema.startswith("pg_")
     )
