@@ -110,12 +110,12 @@ BUGS = {
         [FILE],
     ),
     "a lost acknowledgement taken for a commit": in_service(
-        r"yield from commit_again\(binding[^)]*\)\n",
+        r"yield from _commit_again\([^)]*\)\n",
         "acknowledged(asked)\n",
         acknowledged=acknowledged,
     ),
     "a lost acknowledgement taken for a failure": in_service(
-        r"outcomes = yield from commit_again\(binding[^)]*\)\n", "raise\n"
+        r"outcomes = yield from _commit_again\([^)]*\)\n", "raise\n"
     ),
     "an unknown outcome told as a success": in_service(
         r"raise OutcomeUnknownError\([^~]*\) from \w+",

@@ -13,12 +13,12 @@ from msgspec import Struct
 from holdfast.errors import CheckpointConflictError, RejectedError, VersionConflictError
 from holdfast.service.attempts import Attempts
 from holdfast.service.call import Call, renewed
-from holdfast.service.commit import commit_again, first_conflict
+from holdfast.service.commit import commit, first_conflict
 from holdfast.service.decide import Answer, Binding, Group, decide, decide_awaiting, join, keys_of
 from holdfast.service.origin import is_of_handler
 from holdfast.service.records import AnyMachine
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
-from holdfast.stores.contract import Checkpoint, CommitUncertainError, Outcome, Write
+from holdfast.stores.contract import Checkpoint, Outcome, Write
 
 
 class Begun(Struct, frozen=True):
@@ -123,10 +123,7 @@ def _attempt(
     if terms.before_commit is not None:
         yield Notify(terms.before_commit, decision.answers)
     asked = terms.commit_of(decision.writes, attempts)
-    try:
-        outcomes = yield asked
-    except CommitUncertainError as error:
-        outcomes = yield from commit_again(binding.retry, asked, error, attempts)
+    outcomes = yield from commit(binding.retry, asked, attempts)
     if terms.checkpoint is not None:
         _expect_moved(binding, terms.checkpoint, outcomes.pop())
     conflict = first_conflict(asked, outcomes)

@@ -45,12 +45,11 @@ class Joined:
     """
 
     is_busy = False
+    new_turn: Callable[[], Any] = staticmethod(threading.RLock)
 
-    def __init__(
-        self, connection: psycopg.Connection[Any], sql: Statements, home: Connections
-    ) -> None:
-        self._connection: Any = connection
-        self._shared = _shared.setdefault(connection, Shared(threading.RLock()))
+    def __init__(self, connection: Any, sql: Statements, home: Connections) -> None:
+        self._connection = connection
+        self._shared = _shared.setdefault(connection, Shared(self.new_turn()))
         self._sql = sql
         self._url = home.url
         self.home = home
@@ -164,15 +163,7 @@ class Joined:
 class AsyncJoined(Joined):
     """Drives steps on a connection that is awaited: what is run is to be awaited."""
 
-    def __init__(
-        self, connection: psycopg.AsyncConnection[Any], sql: Statements, home: Connections
-    ) -> None:
-        self._connection = connection
-        self._shared = _shared.setdefault(connection, Shared(asyncio.Lock()))
-        self._sql = sql
-        self._url = home.url
-        self.home = home
-        self._is_closed = False
+    new_turn = staticmethod(asyncio.Lock)
 
     async def run(
         self,
