@@ -13,14 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 from tests.async_service.support import Run
-from tests.stores.databases import SharedDatabase, SharedFile
+from tests.stores.joined.databases import NOTE, SharedDatabase, SharedFile
 
 from holdfast import AsyncService, Command, Context, Machine, Service, State, transact
 from holdfast.errors import BatchError, CommandRejectedError, StoreError, VersionConflictError
 from holdfast.testing.consistency import faults
 from holdfast.testing.sample import Add, sample, undisturbed
-
-NOTE = "INSERT INTO note (text) VALUES ('of the caller')"
 
 
 class Shown(State):

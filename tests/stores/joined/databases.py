@@ -13,6 +13,8 @@ from psycopg.rows import dict_row
 from holdfast import open_store
 from holdfast.stores.contract import Store
 
+NOTE = "INSERT INTO note (text) VALUES ('of the caller')"
+
 
 class Shared(ABC):
     """A database with a store, and a table `note` of somebody else's."""

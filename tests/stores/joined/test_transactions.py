@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.stores.databases import Shared, SharedDatabase, SharedFile
+from tests.stores.joined.databases import NOTE, Shared, SharedDatabase, SharedFile
 
 from holdfast import Request, Retry, Service, open_store, transact
 from holdfast.errors import (
@@ -22,33 +21,8 @@ from holdfast.errors import (
 )
 from holdfast.record import Context
 from holdfast.stores.contract import Key, Store, WriteRefusedError
-from holdfast.testing.consistency import faults
-from holdfast.testing.sample import Add, Close, Create, Interrupt, Remove, sample, undisturbed
+from holdfast.testing.sample import Add, Close, Create, Remove, sample, undisturbed
 from holdfast.testing.writes import write
-
-NOTE = "INSERT INTO note (text) VALUES ('of the caller')"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Shared:
-    """Return a database that a store shares with its users."""
-    if request.param == "sqlite":
-        return SharedFile(tmp_path / "shared.db")
-    return SharedDatabase(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def store(shared: Shared) -> Iterator[Store]:
-    """Return the store; what it holds in the end agrees with itself."""
-    with shared.open() as store:
-        yield store
-        assert faults(store) == []
-
-
-@pytest.fixture
-def service(store: Store) -> Service[Any, Any, Interrupt]:
-    """Return a service of the sample machine."""
-    return Service(sample, store, deps=undisturbed)
 
 
 @pytest.fixture
@@ -56,13 +30,6 @@ def old(service: Any) -> str:
     """Return the id of an entity that was there before the transaction began."""
     service.handle("old", Create())
     return "old"
-
-
-@pytest.fixture
-def connection(shared: Shared) -> Iterator[Any]:
-    """Return a connection with an open transaction."""
-    with closing(shared.begin()) as connection:
-        yield connection
 
 
 def test_what_is_committed_together_is_there_together(

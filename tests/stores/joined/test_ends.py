@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.stores.databases import Shared, SharedDatabase, SharedFile
+from tests.stores.joined.databases import NOTE, Shared, SharedDatabase
 
 from holdfast import Conflict, Retry, Service
 from holdfast.errors import StoreError, VersionConflictError
 from holdfast.record import Context
 from holdfast.stores.contract import Store
 from holdfast.testing.sample import Add, sample, undisturbed
-
-NOTE = "INSERT INTO note (text) VALUES ('of the caller')"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Shared:
-    """Return a database that a store shares with its users."""
-    if request.param == "sqlite":
-        return SharedFile(tmp_path / "shared.db")
-    return SharedDatabase(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def store(shared: Shared) -> Iterator[Store]:
-    """Return the store."""
-    with shared.open() as store:
-        yield store
-
-
-@pytest.fixture
-def service(store: Store) -> Service[Any, Any, Any]:
-    """Return a service of the sample machine."""
-    return Service(sample, store, deps=undisturbed)
-
-
-@pytest.fixture
-def connection(shared: Shared) -> Iterator[Any]:
-    """Return a connection with an open transaction."""
-    with closing(shared.begin()) as connection:
-        yield connection
 
 
 def test_no_savepoint_is_left(shared: Shared, service: Any, connection: Any) -> None:

@@ -6,7 +6,6 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 from tests.servers.databases import Databases
-from tests.stores.databases import SharedDatabase, SharedFile
+from tests.stores.joined.databases import SharedDatabase, SharedFile
 
 from holdfast import Retry, Service, open_store
 from holdfast.errors import StoreError, VersionConflictError
-from holdfast.stores.contract import Store
 from holdfast.testing.sample import Add, sample, undisturbed
 
 
@@ -27,26 +25,6 @@ from holdfast.testing.sample import Add, sample, undisturbed
 def shared(postgres_url: str) -> SharedDatabase:
     """Return a database that a store shares with its users."""
     return SharedDatabase(postgres_url)
-
-
-@pytest.fixture
-def store(shared: SharedDatabase) -> Iterator[Store]:
-    """Return the store."""
-    with shared.open() as store:
-        yield store
-
-
-@pytest.fixture
-def service(store: Store) -> Service[Any, Any, Any]:
-    """Return a service of the sample machine."""
-    return Service(sample, store, deps=undisturbed)
-
-
-@pytest.fixture
-def connection(shared: SharedDatabase) -> Iterator[psycopg.Connection[Any]]:
-    """Return a connection of the users'."""
-    with closing(shared.begin()) as connection:
-        yield connection
 
 
 def test_another_database_with_a_store_is_refused(
