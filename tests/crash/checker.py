@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-from tests.crash.journal import Line, lines_in
+from tests.crash.journal import Line, lines_in, notes_in
 from tests.crash.machines import MACHINES
 from tests.crash.place import Place
 
@@ -35,7 +35,10 @@ EXPECTED_ERRORS = {
 
 def violations(place: Place, journals: Path, counts: Counter[str]) -> list[str]:
     """Return what does not hold, a sentence each; add what was seen to the counts."""
-    lines = [line for journal in sorted(journals.iterdir()) for line in lines_in(journal)]
+    lines: list[Line] = []
+    for journal in sorted(journals.iterdir()):
+        lines += lines_in(journal)
+        counts.update(notes_in(journal))
     operations = [line.operation for line in lines]
     with open_store(place.url) as opened:
         log = log_entries(opened)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -24,13 +25,22 @@ from holdfast import (
 from holdfast.testing import Operation
 
 
-class Line(msgspec.Struct):
+class Note(msgspec.Struct, tag=True):
+    """Something that a worker met on its way, which is counted."""
+
+    seen: str
+
+
+class Line(msgspec.Struct, tag=True):
     """An operation as it was asked, and once more as it was answered."""
 
     number: int
     operation: Operation
     error: str | None = None
     """The class of the error that it was answered with."""
+
+
+_DECODER = msgspec.json.Decoder(Line | Note)
 
 
 class Journal:
@@ -58,16 +68,29 @@ class Journal:
             _tell(line.operation, each)
         self._write(lines)
 
-    def _write(self, lines: Sequence[Line]) -> None:
+    def note(self, seen: str) -> None:
+        """Write down what was met, to be counted."""
+        self._write([Note(seen)])
+
+    def _write(self, lines: Sequence[Line | Note]) -> None:
         """Write in one piece, which whoever kills this process may cut short."""
         os.write(self._file, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
 def lines_in(journal: Path) -> list[Line]:
     """Return what a worker asked, as far as it was written down, with the answers it was told."""
-    whole, _, _ = journal.read_bytes().rpartition(b"\n")
-    lines = [msgspec.json.decode(line, type=Line) for line in whole.splitlines()]
+    lines = [line for line in _whole_lines(journal) if isinstance(line, Line)]
     return list({line.number: line for line in lines}.values())
+
+
+def notes_in(journal: Path) -> Counter[str]:
+    """Return how often a worker met what it counts."""
+    return Counter(line.seen for line in _whole_lines(journal) if isinstance(line, Note))
+
+
+def _whole_lines(journal: Path) -> list[Line | Note]:
+    whole, _, _ = journal.read_bytes().rpartition(b"\n")
+    return [_DECODER.decode(line) for line in whole.splitlines()]
 
 
 def _answers(lines: Sequence[Line], answer: Any) -> Iterator[Any]:

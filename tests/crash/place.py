@@ -12,6 +12,8 @@ from holdfast.stores.contract import Store
 End = Callable[[], object]
 """Ends a disturbance."""
 Disturbance = Callable[[], End]
+DISTURBED_SECONDS = (0.15, 0.75)
+"""How long a disturbance lasts: less than others wait, or more."""
 
 
 class Place(ABC):
@@ -34,6 +36,10 @@ class Place(ABC):
     @abstractmethod
     def disturbances(self) -> Mapping[str, Disturbance]:
         """Return what goes wrong there, by what it is counted as."""
+
+    def lasting(self, disturbance: str) -> tuple[float, float]:
+        """Return how many seconds a disturbance lasts, at least and at most."""
+        return DISTURBED_SECONDS
 
     def will_pass(self, point: str) -> bool:
         """Whether a worker that begins now will come by a point."""

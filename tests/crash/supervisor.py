@@ -6,15 +6,18 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 from msgspec import Struct
 from tests.crash.forks import fork
 from tests.crash.journal import Journal, lines_in
 from tests.crash.machines import MACHINES
-from tests.crash.place import End, Place
+from tests.crash.outcomes import observed
+from tests.crash.place import DISTURBED_SECONDS, End, Place
 from tests.crash.traps import NO_TRAP, Trap
 from tests.crash.worker import Worker
 
@@ -27,8 +30,6 @@ PATIENCE_SECONDS = 2.0
 MAX_SECONDS = 60.0
 """How long to wait until everything went wrong."""
 KILLS_PER_DISTURBANCE = 4
-DISTURBED_SECONDS = (0.15, 0.75)
-"""How long a disturbance lasts: less than others wait, or more."""
 FATES = ("kill", "kill", "kill", "kill", "kill", "stop", "", "", "", "early")
 """What becomes of a worker: a trap kills or stops it, or it has none, and may be killed early."""
 FEW_BYTES = 2_000
@@ -79,9 +80,19 @@ class Supervisor:
         self._workers: list[Running] = []
         self._due: list[tuple[float, End]] = []
         self._started = 0
+        self._often: Mapping[str, int] = {}
 
-    def disturb(self, kills: int, max_seconds: float = MAX_SECONDS) -> None:
-        """Let so many workers be killed, and more go wrong meanwhile; then expect progress."""
+    def disturb(
+        self,
+        kills: int,
+        max_seconds: float = MAX_SECONDS,
+        often: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Let so many workers be killed, and more go wrong meanwhile; then expect progress.
+
+        Everything else goes wrong at least once, or as `often` as is said.
+        """
+        self._often = often
         try:
             self._disturb(kills, time.monotonic() + max_seconds)
             self._expect_progress()
@@ -97,14 +108,19 @@ class Supervisor:
                 self._cause(self._faults.draw())
                 next_at = time.monotonic() + self._random.uniform(0.005, 0.06)
             time.sleep(TICK_SECONDS)
-        for _, end in self._due:
+        for moment, end in sorted(self._due, key=itemgetter(0)):
+            time.sleep(max(0.0, min(moment, until) - time.monotonic()))
             end()
         self._due = []
 
     def _has_seen(self, kills: int) -> bool:
         """Whether so many workers were killed, at every point some, and all else went wrong."""
-        seen = self._disturbances.keys() <= self.counts.keys() and not self._missing_points()
+        seen = not self._missing_disturbances() and not self._missing_points()
         return seen and self.counts["kills"] >= kills
+
+    def _missing_disturbances(self) -> list[str]:
+        """Return what has not gone wrong often enough yet."""
+        return [name for name in self._disturbances if self.counts[name] < self._often.get(name, 1)]
 
     def _missing_points(self) -> list[str]:
         """Return the points at which nobody was killed yet."""
@@ -160,9 +176,9 @@ class Supervisor:
             if free:
                 self._kill(self._random.choice(free))
         elif not self._due:
-            missing = self._disturbances.keys() - self.counts.keys()
-            fault = min(missing, default=fault)
-            self._later(self._disturbances[fault]())
+            missing = self._missing_disturbances()
+            fault = self._random.choice(missing) if missing else fault
+            self._later(self._disturbances[fault](), self.place.lasting(fault))
             self.counts[fault] += 1
 
     def _may_be_killed(self, worker: Running) -> bool:
@@ -195,8 +211,8 @@ class Supervisor:
 
         return go_on
 
-    def _later(self, end: End) -> None:
-        seconds = self._random.uniform(*DISTURBED_SECONDS)
+    def _later(self, end: End, lasting: tuple[float, float] = DISTURBED_SECONDS) -> None:
+        seconds = self._random.uniform(*lasting)
         self._due.append((time.monotonic() + seconds, end))
 
     # What must hold
@@ -258,7 +274,9 @@ class Supervisor:
         journal.touch()
 
         def work() -> None:
-            Worker(name, self.place.open(trap), Journal(journal)).work()
+            written_down = Journal(journal)
+            store = observed(self.place.open(trap), written_down.note)
+            Worker(name, store, written_down).work()
 
         pid = fork(work)
         return Running(pid, name, trap, early, time.monotonic())

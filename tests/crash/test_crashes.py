@@ -1,30 +1,30 @@
-"""Workers that are killed, stopped, locked out and out of room lose nothing they acknowledged.
-
-`HOLDFAST_SOAK_SCALE=10` runs ten times as many seeds under `-m soak`.
-"""
+"""Workers that are killed, stopped, locked out and out of room lose nothing they acknowledged."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
+from tests import soak
 from tests.crash.checker import violations
 from tests.crash.sqlite import SqlitePlace
 from tests.crash.supervisor import MAX_SECONDS, Supervisor
-from tests.crash.told import PATIENCE_SECONDS, Told
+from tests.crash.told import PATIENCE_SECONDS, Record, Told
 from tests.simulation.bugs import BUGS
 from tests.simulation.planting import planted
 from tests.stores.scenes import play
 from tests.stores.test_sqlite_files import namespace
 
+from holdfast.stores.sqlite.file import Synchronous
+
 KILLS = 25
 MANY_KILLS = 50
 BUG_SECONDS = 4.0
-SEEDS = range(100 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1")))
+SEEDS = soak.seeds(60)
 LEAST = {
     "kills": KILLS,
     "acknowledged": 25,
@@ -49,23 +49,42 @@ FOUND_BY_KILLS = (
 )
 
 
-def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
+def test_killed_workers_lose_nothing(tmp_path: Path, record_property: Record) -> None:
     """At named points and at random ones, while others are stopped and hold the lock."""
-    disturbed(tmp_path, 1, KILLS).expect_sound(LEAST)
+    disturbed(tmp_path, 1, KILLS).keep(record_property).expect_sound(LEAST)
 
 
-def test_workers_on_a_full_disk_lose_nothing(tmp_path: Path) -> None:
+def test_workers_on_a_full_disk_lose_nothing(tmp_path: Path, record_property: Record) -> None:
     """It is full now and then, and everything goes on once there is room."""
-    told = disturbed(tmp_path, 2, KILLS, within=small_disk(tmp_path))
+    told = disturbed(tmp_path, 2, KILLS, within=small_disk(tmp_path)).keep(record_property)
     told.expect_sound({**LEAST, "disks full": 1})
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_seed_loses_anything(tmp_path: Path, seed: int) -> None:
-    """On a disk, and on a small one that is full now and then."""
-    within = small_disk(tmp_path) if seed % 2 else ()
-    disturbed(tmp_path, seed, MANY_KILLS, within=within).expect_sound(LEAST)
+def test_no_seed_loses_anything(tmp_path: Path, record_property: Record, seed: int) -> None:
+    """As of the first."""
+    disturbed(tmp_path, seed, MANY_KILLS).keep(record_property).expect_sound(LEAST)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_seed_loses_anything_on_a_full_disk(
+    tmp_path: Path, record_property: Record, seed: int
+) -> None:
+    """As of the first."""
+    told = disturbed(tmp_path, seed, MANY_KILLS, within=small_disk(tmp_path))
+    told.keep(record_property).expect_sound({**LEAST, "disks full": 1})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", soak.seeds(5))
+def test_no_kill_loses_anything_at_normal(
+    tmp_path: Path, record_property: Record, seed: int
+) -> None:
+    """What `synchronous=NORMAL` leaves to the system outlives the process."""
+    told = disturbed(tmp_path, seed, MANY_KILLS, synchronous="NORMAL")
+    told.keep(record_property).expect_sound(LEAST)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +96,17 @@ def test_no_seed_loses_anything(tmp_path: Path, seed: int) -> None:
 )
 def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
     """The checker can fail."""
-    assert disturbed(tmp_path, 3, KILLS, bug).violations != []
+    assert disturbed(tmp_path, 3, KILLS, bug=bug).violations != []
 
 
 def disturbed(
-    folder: Path, seed: int, kills: int, bug: str = "", within: Sequence[str] = ()
+    folder: Path,
+    seed: int,
+    kills: int,
+    *,
+    bug: str = "",
+    within: Sequence[str] = (),
+    synchronous: Synchronous = "FULL",
 ) -> Told:
     """Disturb workers in a process of its own, and return what it told."""
     for name in ("journals", "disk"):
@@ -93,6 +118,7 @@ def disturbed(
         kills,
         "small" if within else "",
         bug,
+        synchronous,
         within=within,
         seconds=PATIENCE_SECONDS,
     )
@@ -100,9 +126,14 @@ def disturbed(
     return msgspec.json.decode(told, type=Told)
 
 
-def scene(folder: str, seed: str, kills: str, small: str, bug: str) -> None:
+def scene(folder: str, seed: str, kills: str, *setting: str) -> None:
     """Disturb workers on a store, hold against it what they were told, and tell what was seen."""
-    place = SqlitePlace(Path(folder) / "disk" / "store.db", small_disk=bool(small))
+    small, bug, synchronous = setting
+    place = SqlitePlace(
+        Path(folder) / "disk" / "store.db",
+        synchronous=cast("Synchronous", synchronous),
+        small_disk=bool(small),
+    )
     journals = Path(folder) / "journals"
     supervisor = Supervisor(place, journals, int(seed))
     with ExitStack() as stack:

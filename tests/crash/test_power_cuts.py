@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import cast
 
 import msgspec
 import pytest
+from tests import soak
 from tests.crash.power import WITHIN, PowerCuts, lets_cut_the_power
-from tests.crash.told import PATIENCE_SECONDS, Told
+from tests.crash.told import PATIENCE_SECONDS, Record, Told
 from tests.stores.scenes import play
 
 from holdfast.stores.sqlite.file import Synchronous
 
 CUTS = 4
 MANY_CUTS = 20
-SEEDS = range(10 * int(os.environ.get("HOLDFAST_SOAK_SCALE", "1")))
+SEEDS = soak.seeds(10)
 LEAST = {"acknowledged": 25, "reads": 20, "unanswered, not written": 1}
 
 
@@ -26,21 +26,25 @@ def _power() -> None:
         pytest.skip("nobody may mount a file system in a file here: no power was cut")
 
 
-def test_a_power_cut_loses_nothing(tmp_path: Path) -> None:
+def test_a_power_cut_loses_nothing(tmp_path: Path, record_property: Record) -> None:
     """Whatever was acknowledged is on the disk, and everything goes on there."""
-    cut(tmp_path, 1, CUTS, "FULL").expect_sound({**LEAST, "cuts": CUTS})
+    told = cut(tmp_path, 1, CUTS, "FULL").keep(record_property)
+    told.expect_sound({**LEAST, "cuts": CUTS})
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_seed_loses_anything(tmp_path: Path, seed: int) -> None:
+def test_no_seed_loses_anything(tmp_path: Path, record_property: Record, seed: int) -> None:
     """As of the first."""
-    cut(tmp_path, seed, MANY_CUTS, "FULL").expect_sound({**LEAST, "cuts": MANY_CUTS})
+    told = cut(tmp_path, seed, MANY_CUTS, "FULL").keep(record_property)
+    told.expect_sound({**LEAST, "cuts": MANY_CUTS})
 
 
-def test_without_flushes_a_power_cut_loses_what_was_acknowledged(tmp_path: Path) -> None:
+def test_without_flushes_a_power_cut_loses_what_was_acknowledged(
+    tmp_path: Path, record_property: Record
+) -> None:
     """As is said of `synchronous=NORMAL`; so the cuts are such."""
-    assert cut(tmp_path, 2, CUTS, "NORMAL").violations != []
+    assert cut(tmp_path, 2, CUTS, "NORMAL").keep(record_property).violations != []
 
 
 def cut(folder: Path, seed: int, cuts: int, synchronous: str) -> Told:

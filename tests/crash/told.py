@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Self
 
 import msgspec
 
 MOST = 20
 PATIENCE_SECONDS = 150.0
 """How long a run may take on a machine that has much else to do; it takes some seconds."""
+
+
+Record = Callable[[str, object], None]
+"""As the fixture `record_property` is one."""
 
 
 class Told(msgspec.Struct):
@@ -21,6 +26,11 @@ class Told(msgspec.Struct):
         """Print it, without what would be too much to read."""
         told = Told(self.violations[:MOST], self.counts)
         print(msgspec.json.encode(told, order="sorted").decode())
+
+    def keep(self, record: Record) -> Self:
+        """Put what was seen on record, also where it does not hold."""
+        record("seen", {**self.counts, "violations": len(self.violations)})
+        return self
 
     def expect_sound(self, least: Mapping[str, int]) -> None:
         """Hold it to the promises, and to having seen enough to tell."""

@@ -36,9 +36,10 @@ class Client:
         self._numbers = count(1)
         self._seen: dict[str, int] = {}
         self._unanswered: Call | None = None
+        self._answered = False
         self._draws = (
             self._count, self._repeat, self._transfer, self._look_at_accounts,
-            self._hold, self._hold_on, self._look, self._append,
+            self._hold, self._hold_on, self._look, self._append, self._count_many,
         )  # fmt: skip
 
     def next(self) -> Call:
@@ -51,6 +52,7 @@ class Client:
 
     def take(self, call: Call, answer: Any) -> None:
         """Remember what the next calls depend on."""
+        self._answered = True
         if isinstance(answer, Record):
             self._seen[answer.id] = answer.version
         elif isinstance(answer, Exception) and call.operations[0].key is not None:
@@ -58,6 +60,18 @@ class Client:
 
     def _count(self) -> Call:
         return self._write("counter", f"c{self.random.randrange(3)}", Add(1))
+
+    def _count_many(self) -> Call:
+        """Count on many at once, each by itself; on few until this client was answered something.
+
+        The supervisor takes what a worker has written down as a sign of answers.
+        """
+        operations, requests = [], []
+        for _ in range(self.random.randint(20, 150) if self._answered else 2):
+            operation = self._operation("counter", f"m{self.random.randrange(200)}", self._name())
+            operations.append(operation)
+            requests.append(Request(operation.id, Add(1), metadata={"name": operation.name}))
+        return Call("counter", "handle_many", (requests,), {}, operations)
 
     def _repeat(self) -> Call:
         """Send what other clients send at the same time, under the same key."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-Fate = Literal["is lost", "loses its answer", "loses its sender"]
+Fate = Literal["is lost", "loses its answer", "loses its sender", "is answered late"]
 
+LATE_SECONDS = 0.2
 READY = b"Z\0\0\0\5"
 """How the server ends an answer, and says that it waits for more."""
 
 
 class Proxy:
     """Forwards connections to the server of a URL."""
+
+    silent_seconds = 0.0
+    """How long a client waits for an answer that is lost, before its connection ends."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -63,13 +68,21 @@ class Proxy:
             thread.join()
 
     def _accept(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                self._lines.append((client, server))
-                self._threads.append(threading.Thread(target=self._serve, args=(client, server)))
-                self._threads[-1].start()
+                self._connect(client)
+
+    def _connect(self, client: socket.socket) -> None:
+        """Connect a client to the server; where that is away, hang up."""
+        try:
+            server = socket.create_connection(self._server)
+        except OSError:
+            hang_up(client)
+            return
+        self._lines.append((client, server))
+        self._threads.append(threading.Thread(target=self._serve, args=(client, server)))
+        self._threads[-1].start()
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError, ValueError):  # an end was closed by another thread
@@ -83,19 +96,25 @@ class Proxy:
         while True:
             ready, _, _ = select.select([client, server], [], [])
             data = ready[0].recv(1 << 16)
-            if not data or (ready[0] is server and fate):
+            if not data:
+                return
+            if ready[0] is server and fate == "loses its answer":
+                time.sleep(self.silent_seconds)
                 return
             if ready[0] is server:
+                if fate == "is answered late":
+                    time.sleep(LATE_SECONDS)
                 self.round_trips += data.count(READY)
                 client.sendall(data)
                 continue
-            fate = self._fate_of(data)
+            fate = self.fate_of(data)
             if fate != "is lost":
                 server.sendall(data)
             if fate in ("is lost", "loses its sender"):
                 return
 
-    def _fate_of(self, data: bytes) -> Fate | None:
+    def fate_of(self, data: bytes) -> Fate | None:
+        """Return what happens to a message of a client."""
         for place, (text, fate) in enumerate(self._fates):
             if text in data:
                 del self._fates[place]
