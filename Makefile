@@ -25,7 +25,7 @@ ifneq ($(and $(NEEDS_VENV),$(filter-out $(CURDIR),$(MADE_IN))),)
 $(error This checkout was moved or copied from $(MADE_IN), where its .venv belongs: run make clean)
 endif
 
-.PHONY: help demo test test-postgres soak format lint types bench bench-postgres lock clean
+.PHONY: help demo test test-postgres soak guarantees format lint types bench bench-postgres lock clean
 
 help:  ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,13 +35,18 @@ demo: .venv/ready  ## run the main job on a generated sample
 
 test: lint types  ## check format, lint and types, then run the tests
 	echo '== tests'
-	$(PYTEST) -m 'not soak' -rs
+	HOLDFAST_RECORDS=build/records/test.jsonl $(PYTEST) -m 'not soak' -rs
 
 test-postgres: .venv/ready  ## run only the tests that start a PostgreSQL server
 	$(PYTEST) -m 'postgres and not soak' -rs
 
-soak: .venv/ready  ## run the tests that take minutes or hours; SCALE=10 runs ten times as many seeds
-	HOLDFAST_SOAK_SCALE=$(SCALE) $(PYTEST) -m soak -rPs -o faulthandler_timeout=0
+soak: .venv/ready  ## run the tests that take long; SCALE=10 for ten times as much, SEEDS=17 for one
+	HOLDFAST_SOAK_SCALE='$(SCALE)' HOLDFAST_SOAK_SEEDS='$(SEEDS)' \
+		HOLDFAST_RECORDS=$(if $(SEEDS),,build/records/soak.jsonl) \
+		$(PYTEST) -m soak -o faulthandler_timeout=0 $(if $(SEEDS),-k test_no_seed_loses tests/crash)
+
+guarantees: .venv/ready  ## make docs/guarantees.md of the records of the last test and soak
+	$(BIN)/python -m tests.guarantees
 
 format: .venv/ready  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix-only --quiet .

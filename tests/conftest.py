@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests import soak
+from tests.guarantees import plugin
 from tests.servers.installation import Installation, from_system, from_wheel
 from tests.servers.session import Session, opened_session
 
@@ -23,6 +25,16 @@ NO_SERVER = (
 )
 OLDEST = 15
 SESSION = pytest.StashKey[Session]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what asks for a soak that there is not, before anything runs."""
+    try:
+        soak.scale()
+        soak.named_seeds()
+    except soak.BadInputError as error:
+        raise pytest.UsageError(str(error)) from error
+    plugin.register(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,9 +92,12 @@ def oldest_postgres_databases(oldest_postgres_server: Server) -> Iterator[Databa
 
 
 @pytest.fixture
-def postgres_database(postgres_databases: Databases) -> Iterator[Database]:
+def postgres_database(
+    postgres_databases: Databases, record_property: Callable[[str, object], None]
+) -> Iterator[Database]:
     """Return an empty database of the test's own."""
     database = postgres_databases.take()
+    record_property("postgres", database.server.version)
     yield database
     postgres_databases.give_back(database)
 
@@ -95,10 +110,13 @@ def postgres_url(postgres_database: Database) -> str:
 
 @pytest.fixture
 def own_postgres_server(
-    postgres_installation: Installation, pytestconfig: pytest.Config
+    postgres_installation: Installation,
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, object], None],
 ) -> Iterator[PostgresServer]:
     """Return a running PostgreSQL that only this test uses, so it may stop and kill it."""
     with _session(pytestconfig).own(postgres_installation) as server:
+        record_property("postgres", server.version)
         yield server
         print(server.tail())  # pytest shows it where the test failed
 

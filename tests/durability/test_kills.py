@@ -11,7 +11,7 @@ import sqlite3
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -143,11 +143,14 @@ def fork_writer(path: str, acknowledged: str, name: str) -> tuple[int, int]:
     return pid, ready
 
 
-def test_200_kills_lose_nothing_and_leave_nothing_in_half(tmp_path: Path) -> None:
+def test_200_kills_lose_nothing_and_leave_nothing_in_half(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Each acknowledged transition is in the log once; the others are there whole or not at all."""
     path, acknowledged = tmp_path / "store.db", tmp_path / "acknowledged"
     assert play(scene_kill, path, acknowledged) == "killed"
     told = [json.loads(line) for line in acknowledged.read_text("utf-8").splitlines()]
+    record_property("seen", {"kills": KILLS, "acknowledged": len(told)})
     with open_store(f"sqlite:///{path}") as store:
         log = all_log_rows(store)
         made = dict(numbered(log))

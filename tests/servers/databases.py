@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psycopg
@@ -31,6 +32,12 @@ class Server:
     def connect(self, database: str | None = None) -> psycopg.Connection:
         """Return a connection of the superuser that commits every statement."""
         return psycopg.connect(self.url(database), autocommit=True)
+
+    @cached_property
+    def version(self) -> str:
+        """The version of PostgreSQL that it is."""
+        with self.connect() as connection:
+            return str(connection.info.parameter_status("server_version")).partition(" ")[0]
 
     def create_database(self) -> str:
         """Create an empty database and return its name."""
@@ -100,7 +107,7 @@ class Databases:
     """The databases that one process lends to its tests."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self.server = server
         self._free: list[Database] = []
         self._empty: object = None
 
@@ -108,7 +115,7 @@ class Databases:
         """Return an empty database."""
         if self._free:
             return self._free.pop()
-        database = Database(self._server, self._server.create_database())
+        database = Database(self.server, self.server.create_database())
         if self._empty is None:
             with database.connect() as connection:
                 self._empty = connection.execute(CONTENT).fetchall()
@@ -119,12 +126,12 @@ class Databases:
         if self._emptied(database):
             self._free.append(database)
         else:
-            self._server.drop_database(database.name)
+            self.server.drop_database(database.name)
 
     def close(self) -> None:
         """Drop the databases that wait for a test."""
         while self._free:
-            self._server.drop_database(self._free.pop().name)
+            self.server.drop_database(self._free.pop().name)
 
     def _emptied(self, database: Database) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,14 +59,20 @@ class TestSqliteFileNormal(StoreConformance):
 
 class TestPostgres(StoreConformance):
     @pytest.fixture
-    def open(self, postgres_stores: Stores) -> Iterator[Opener]:
+    def open(
+        self, postgres_stores: Stores, record_property: Callable[[str, object], None]
+    ) -> Iterator[Opener]:
+        record_property("postgres", postgres_stores.version)
         with postgres_stores.lent() as url:
             yield opener(url)
 
 
 class TestOldestPostgres(StoreConformance):
     @pytest.fixture
-    def open(self, oldest_postgres_stores: Stores) -> Iterator[Opener]:
+    def open(
+        self, oldest_postgres_stores: Stores, record_property: Callable[[str, object], None]
+    ) -> Iterator[Opener]:
+        record_property("postgres", oldest_postgres_stores.version)
         with oldest_postgres_stores.lent() as url:
             yield opener(url)
 

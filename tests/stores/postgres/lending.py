@@ -19,6 +19,11 @@ class Stores:
         self._databases = databases
         self._free: list[Database] = []
 
+    @property
+    def version(self) -> str:
+        """The version of PostgreSQL that they are on."""
+        return self._databases.server.version
+
     @contextmanager
     def lent(self) -> Generator[str]:
         """Give the URL of an empty store, for an account with the rights of applications."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,7 +48,9 @@ class Observed(PostgresStore):
     "least", [A_WHILE, pytest.param(MINUTE, marks=pytest.mark.soak)], ids=["a while", "a minute"]
 )
 def test_every_acknowledged_transition_is_there_once(
-    own_postgres_server: PostgresServer, least: dict[str, int]
+    own_postgres_server: PostgresServer,
+    least: dict[str, int],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Versions have no gaps, nothing was written twice, and no outcome was told wrongly."""
     database = Database(own_postgres_server, own_postgres_server.create_database())
@@ -65,6 +67,8 @@ def test_every_acknowledged_transition_is_there_once(
         written = Counter((row.id, row.version) for row in all_log_rows(store))
         assert faults(store) == []
         assert store.flaws() == []
+    seen = {"acknowledged": len(acknowledged), "immediate restarts": crashes}
+    record_property("seen", {**seen, "outcomes unknown": store.uncertain})
     told = Counter((record.id, record.version) for record in acknowledged)
     assert set(told.values()) == {1}
     assert set(told) == set(written)
