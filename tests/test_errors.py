@@ -44,7 +44,7 @@ SAMPLES: dict[str, HoldfastError] = {
     "DefinitionError": DefinitionError("place (order.py:3): no annotation"),
     "RejectedError": RejectedError("no"),
     "InvalidTransitionError": InvalidTransitionError("order", "Paid", "Pay", ["Note"], "o-1"),
-    "GuardFailedError": GuardFailedError("enough_stock", "2 left"),
+    "GuardFailedError": GuardFailedError("order", "o-1", "enough_stock", "2 left"),
     "CommandRejectedError": CommandRejectedError("closed on Sundays"),
     "ValidationError": ValidationError("the state is not valid at $.total: no", "$.total"),
     "KeyReusedError": KeyReusedError("order", "o-1", "k", 2, "by another command"),
@@ -167,7 +167,7 @@ def raise_it(error: Exception) -> None:
             "InvalidTransitionError",
             "Pay cannot be applied to order 'o-1', in state Paid; allowed: Note",
         ),
-        ("GuardFailedError", "guard enough_stock refused: 2 left"),
+        ("GuardFailedError", "guard enough_stock refused order 'o-1': 2 left"),
         ("CommandRejectedError", "closed on Sundays"),
         ("ValidationError", "the state is not valid at $.total: no"),
         (
@@ -214,7 +214,7 @@ def test_messages_tell_what_does_not_exist_and_what_takes_nothing() -> None:
     assert str(VersionConflictError("order", "o-1", 0, 3)).startswith(
         "order 'o-1' is at version 3, and was expected not to exist; nothing was written"
     )
-    assert str(GuardFailedError("open")) == "guard open refused"
+    assert str(GuardFailedError("order", "o-1", "open")) == "guard open refused order 'o-1'"
     assert str(NotFoundError("order", "o-1", "was deleted at version 3")) == (
         "order 'o-1' was deleted at version 3"
     )
@@ -249,7 +249,7 @@ def test_facts_are_attributes() -> None:
     assert (exhausted.attempts, exhausted.conflict) == (10, CONFLICT)
     open_ = CircuitOpenError("order", "o-2", CONFLICT, 0.25)
     assert (open_.id, open_.conflict, open_.retry_in_seconds) == ("o-2", CONFLICT, 0.25)
-    guard = GuardFailedError("enough_stock", "2 left")
+    guard = GuardFailedError("order", "o-1", "enough_stock", "2 left")
     assert (guard.guard, guard.reason) == ("enough_stock", "2 left")
     reused = KeyReusedError("order", "o-1", "k", 2, "by another command")
     assert (reused.machine, reused.id, reused.key, reused.version) == ("order", "o-1", "k", 2)

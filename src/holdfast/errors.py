@@ -75,15 +75,21 @@ class InvalidTransitionError(RejectedError):
 
 
 class GuardFailedError(RejectedError):
-    """A guard refused the transition. `guard` is its name, `reason` what it gave as the reason."""
+    """A guard refused the transition of an entity; nothing was written.
 
-    def __init__(self, guard: str, reason: str | None = None) -> None:
+    `guard` is its name, `reason` what it gave as the reason, None where it gave none.
+    """
+
+    def __init__(self, machine: str, id: str, guard: str, reason: str | None = None) -> None:
+        self.machine = machine
+        self.id = id
         self.guard = guard
         self.reason = reason
-        super().__init__(guard, reason)
+        super().__init__(machine, id, guard, reason)
 
     def __str__(self) -> str:
-        return f"guard {self.guard} refused" + (f": {self.reason}" if self.reason else "")
+        refused = f"guard {self.guard} refused {entity_name(self.machine, self.id)}"
+        return refused + (f": {self.reason}" if self.reason else "")
 
 
 class CommandRejectedError(RejectedError):

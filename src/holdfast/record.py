@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal
 
 from msgspec import Struct
+from typing_extensions import TypeVar
 
-S_co = TypeVar("S_co", covariant=True)
-C_co = TypeVar("C_co", covariant=True)
+S_co = TypeVar("S_co", covariant=True, default=Any)
+C_co = TypeVar("C_co", covariant=True, default=Any)
 
 Kind = Literal["command", "deletion", "staged", "purged"]
 
@@ -51,7 +52,7 @@ class Record(Struct, Generic[S_co], frozen=True):
 
 
 class Change(Struct, Generic[S_co, C_co], frozen=True):
-    """A transition about to be written: what a preview shows."""
+    """A transition about to be written: what guards and hooks see, and what a preview shows."""
 
     machine: str
     id: str
@@ -64,6 +65,10 @@ class Change(Struct, Generic[S_co, C_co], frozen=True):
     """The state decided; None where the entity would be deleted."""
     metadata: Mapping[str, Any]
     at: datetime
+    from_state: str | None = None
+    """Name of the state decided on; None where the entity does not exist."""
+    to_state: str | None = None
+    """Name of the state decided; None for a deletion, and where none was decided."""
 
 
 class Transition(Struct, Generic[S_co, C_co], frozen=True):

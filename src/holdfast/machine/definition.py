@@ -22,6 +22,7 @@ from holdfast.machine.annotations import (
 from holdfast.machine.check import Check, check
 from holdfast.machine.codec import Codec, tag_of
 from holdfast.machine.graph import Graph, graph_of
+from holdfast.machine.hooked import Hooked
 from holdfast.machine.members import TAG_FIELD, fault_of, is_foreign
 from holdfast.machine.model import Command, State
 from holdfast.record import Context
@@ -42,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 _MAX_TAG = 200
 
 
-class Machine(Generic[S, C, D]):
+class Machine(Hooked, Generic[S, C, D]):
     """The definition of a lifecycle: which commands lead from which states to which.
 
     `name` is stored with every entity: a letter, then letters, digits, `_`, `.` or `-`. `state`
@@ -64,6 +65,7 @@ class Machine(Generic[S, C, D]):
                 f"{name!r:.80} cannot name a machine: take a letter, then up to 99 letters, "
                 "digits, '_', '.' or '-'"
             )
+        super().__init__()
         self.name = name
         self.states = _members(name, "state", state, State)
         self.commands = _members(name, "command", command, Command)
@@ -85,11 +87,7 @@ class Machine(Generic[S, C, D]):
         Raises DefinitionError, which names the function and its line.
         """
         signature = read_signature(handler, _caller_names())
-        if self._codecs is not None:
-            raise DefinitionError(
-                f"{signature.location}: {self.name} is in use, and a machine does not change after "
-                "its first use; define every handler where the machine is defined"
-            )
+        self.expect_open(signature.location)
         self._expect_members(signature)
         pairs = [(source, cmd) for source in signature.sources for cmd in signature.commands]
         for source, command in pairs:
@@ -98,6 +96,14 @@ class Machine(Generic[S, C, D]):
         self.handlers.append(signature)
         self.is_async = self.is_async or signature.is_async
         return handler
+
+    def expect_open(self, location: str) -> None:
+        """Raise DefinitionError where the machine is in use, and does not change any more."""
+        if self._codecs is not None:
+            raise DefinitionError(
+                f"{location}: {self.name} is in use, and a machine does not change after its first "
+                "use; define every handler and hook where the machine is defined"
+            )
 
     def step(
         self, state: S | None, command: C, deps: D | None = None, context: Context | None = None
@@ -176,6 +182,7 @@ class Machine(Generic[S, C, D]):
             return
         if not self.handlers:
             raise DefinitionError(f"{self.name} has no handler; add functions with @{self.name}.on")
+        self.expect_hooks()
         try:
             codecs = Codec[S]("state", self.states), Codec[C]("command", self.commands)
         except DefinitionError as error:
@@ -213,6 +220,11 @@ class Machine(Generic[S, C, D]):
         """Raise ValidationError for what is neither a state of this machine nor None."""
         if state is not None and type(state) not in self.states:
             raise self._stranger("state", state, self.states)
+
+    def name_of(self, state: object) -> str | None:
+        """Return the name of a state; for None that of the initial one, where there is one."""
+        cls = self.initial if state is None else type(state)
+        return None if cls is None else tag_of(cls)
 
     def _expect_members(self, signature: Signature) -> None:
         groups = (
@@ -254,7 +266,7 @@ class Machine(Generic[S, C, D]):
             return self.step(state, command, deps, context)
         raise InvalidTransitionError(
             self.name,
-            None if state is None else tag_of(type(state)),
+            self.name_of(state),
             tag_of(type(command)),
             [tag_of(cls) for cls in self.allowed(state)],
         )

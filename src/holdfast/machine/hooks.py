@@ -1,0 +1,154 @@
+"""Guards and callbacks: which transitions they belong to, and what they are given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, Final, Literal, cast
+
+from msgspec import Struct
+
+from holdfast.errors import DefinitionError
+from holdfast.machine.annotations import location_of
+
+HookKind = Literal["guard", "before", "after", "after_commit", "on_failure", "on_guard_failure"]
+
+_OFFERED: Final[dict[HookKind, tuple[str, ...]]] = {
+    "guard": ("deps", "change"),
+    "before": ("deps", "change"),
+    "after": ("deps", "change", "transition"),
+    "after_commit": ("deps", "change", "transition"),
+    "on_failure": ("deps", "change", "error"),
+    "on_guard_failure": ("deps", "change", "error"),
+}
+"""What a hook of each kind may take, by name."""
+
+
+class Hook(Struct, frozen=True):
+    """A function that is called around the transitions that its filter lets through."""
+
+    kind: HookKind
+    function: Callable[..., Any]
+    location: str
+    sources: frozenset[type] | None
+    """The states before; NoneType is "not there", None is any."""
+    commands: frozenset[type] | None
+    targets: frozenset[type] | None
+    """The states after; NoneType is a deletion, None is any."""
+    parameters: tuple[str, ...]
+    """What it takes, in its own order."""
+    by_place: int
+    """How many of these are passed by place; the others are passed by name."""
+    reason: str | None = None
+    """What a guard gives as its reason when it refuses."""
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return str(self.function.__name__)
+
+    def matches(self, source: type | None, command: type | None, target: type | None) -> bool:
+        """Whether it belongs to a transition; what is not known, None, may be anything."""
+        return (
+            _lets(self.sources, source)
+            and _lets(self.commands, command)
+            and _lets(self.targets, target)
+        )
+
+    def call(self, **offered: Any) -> Any:
+        """Call it with those of what is offered that it takes; return what it returns."""
+        if self.by_place == len(self.parameters):
+            return self.function(*[offered[name] for name in self.parameters])
+        first, rest = self.parameters[: self.by_place], self.parameters[self.by_place :]
+        return self.function(
+            *[offered[name] for name in first], **{name: offered[name] for name in rest}
+        )
+
+
+class Hooks:
+    """The hooks of a machine, in the order they were defined."""
+
+    def __init__(self) -> None:
+        self.all: list[Hook] = []
+        self.are_inside = False
+        """Whether some run in the transaction that writes."""
+        self._found: dict[tuple[Any, ...], tuple[Hook, ...]] = {}
+
+    def __iter__(self) -> Iterator[Hook]:
+        return iter(self.all)
+
+    def add(self, hook: Hook) -> None:
+        """Add one."""
+        self.all.append(hook)
+        self.are_inside = self.are_inside or hook.kind in {"before", "after"}
+        self._found = {}
+
+    def of(
+        self, kind: HookKind, source: type | None, command: type | None, target: type | None
+    ) -> tuple[Hook, ...]:
+        """Return those of a kind that belong to a transition."""
+        key = (kind, source, command, target)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = tuple(
+                [h for h in self.all if h.kind == kind and h.matches(source, command, target)]
+            )
+        return found
+
+
+def read_hook(
+    kind: HookKind,
+    function: object,
+    *,
+    sources: frozenset[type] | None = None,
+    commands: frozenset[type] | None = None,
+    targets: frozenset[type] | None = None,
+    leading: bool = False,
+    reason: str | None = None,
+) -> Hook:
+    """Read what a function takes, which its parameters' names say; raises DefinitionError.
+
+    With `leading` its first parameter, whatever its name, is given the dependencies.
+    """
+    if not isinstance(function, FunctionType):
+        raise DefinitionError(f"a hook is a function, not {function!r:.80}")
+    location = location_of(function)
+    inner = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(function):
+        raise DefinitionError(
+            f"{location}: a hook is a plain function, for it runs where the write does; what has "
+            "to be awaited belongs after the call"
+        )
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise DefinitionError(f"{location}: hooks do not yield")
+    parameters = list(inspect.signature(function).parameters.values())
+    if leading and not (parameters and parameters[0].kind in _BY_PLACE):
+        raise DefinitionError(f"{location}: takes no parameter for the object")
+    names = [each.name for each in parameters]
+    if leading:
+        names[0] = "deps"
+    offered = _OFFERED[kind][leading:]
+    for name, each in zip(names[leading:], parameters[leading:], strict=True):
+        if name not in offered or each.kind in _VARIABLE:
+            raise DefinitionError(
+                f"{location}: {str(each)!r} is nothing that {kind} offers; it offers "
+                f"{', '.join(offered)}, by these names"
+            )
+    by_place = sum(each.kind in _BY_PLACE for each in parameters)
+    return Hook(
+        kind, function, location, sources, commands, targets, tuple(names), by_place, reason
+    )
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def passed(function: Callable[..., Any]) -> Any:
+    """Return the code that frames of a hook show."""
+    return cast("FunctionType", inspect.unwrap(function)).__code__
+
+
+def _lets(wanted: frozenset[type] | None, given: type | None) -> bool:
+    return wanted is None or given is None or given in wanted
