@@ -181,6 +181,9 @@ class CountingStore(Store):
             self.after_commit.pop(0)()
         return outcomes
 
+    def transact(self, act: Callable[[Store], Any], **options: Any) -> Any:
+        return self.store.transact(act, **options)
+
     def history(self, machine: str, id: str, **options: Any) -> Any:
         return self.store.history(machine, id, **options)
 

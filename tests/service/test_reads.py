@@ -54,6 +54,8 @@ def test_a_preview_writes_nothing(orders: Orders, clock: ManualClock) -> None:
         Paid(total=5, card="4"),
         {"by": "ann"},
         later,
+        "Pending",
+        "Paid",
     )
     assert orders.get("o-1").version == 1
     assert len(orders.history("o-1")) == 1

@@ -128,8 +128,8 @@ BUGS = {
         looked_up=looked_up,
     ),
     "a stale decision stamped anew": in_service(
-        r"conflict = first_conflict\(asked, outcomes\)",
-        "if checkpoint is None and any(not outcome.applied for outcome in outcomes):\n"
+        r"conflict = first_conflict\(asked, outcomes\)\n    if conflict is None",
+        "if terms.checkpoint is None and any(not outcome.applied for outcome in outcomes):\n"
         "        outcomes = yield from restamped(asked)\n"
         "    \\g<0>",
         restamped=restamped,
@@ -193,7 +193,7 @@ BUGS = {
     ),
     "a checkpoint moves from anywhere": in_stores(r"due = position[^\n]*\n", "due = True\n"),
     "a checkpoint moves without its batch": in_service(
-        r"len\(writes\) > 1 or self\.checkpoint is not None", "False"
+        r"len\(decision\.writes\) > 1 or self\.checkpoint is not None", "False"
     ),
     "the digest leaves out what was before": in_stores(r"\n        previous,", '\n        "",'),
     "the next command sees the state before the last": in_service(

@@ -71,8 +71,8 @@ BUGS = {
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py",
-        "len(writes) > 1 or self.checkpoint is not None",
-        "len(writes) > 1",
+        "len(decision.writes) > 1 or self.checkpoint is not None",
+        "len(decision.writes) > 1",
     ),
     "a checkpoint moves from anywhere": Bug(
         "stores/outcomes.py", "due = position == (checkpoint.after or 0)", "due = position >= 0"

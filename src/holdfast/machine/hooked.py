@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeVar, overload
 
@@ -37,6 +38,7 @@ class Hooked:
         """Guards and callbacks; None where there are none."""
         self.initial: type | None = None
         """The state that an entity counts as being in before its first transition, if any does."""
+        self._aims: dict[type, type | None] = {}
 
     @property
     def guard(self) -> Guarding:
@@ -101,6 +103,15 @@ class Hooked:
             self.hooks = Hooks()
         self.hooks.add(hook)
 
+    def aim_of(self, command: type) -> type | None:
+        """Return the one state that a command leads to, wherever it is taken; None for several."""
+        if command not in self._aims:
+            handlers = [handler for handler in self.handlers if command in handler.commands]
+            targets = {target for each in handlers for target in (*each.targets, *each.kept)}
+            only = targets.pop() if len(targets) == 1 else None
+            self._aims[command] = None if only is NoneType else only
+        return self._aims[command]
+
     def expect_open(self, location: str) -> None:
         """Raise DefinitionError where the machine is in use."""
         raise NotImplementedError
@@ -108,7 +119,9 @@ class Hooked:
     def expect_hooks(self) -> None:
         """Raise DefinitionError for a hook that no handler leads to."""
         for hook in self.hooks or ():
-            if hook.kind != "on_failure" and not any(_leads(handler, hook) for handler in self.handlers):
+            if hook.kind != "on_failure" and not any(
+                _leads(handler, hook) for handler in self.handlers
+            ):
                 raise DefinitionError(
                     f"{hook.location}: no handler of {self.name} makes the transition that this "
                     f"{hook.kind} is for"
@@ -150,13 +163,8 @@ class Calling:
         self, function: Any = None, /, *, from_: Any = ANY, command: Any = ANY, to: Any = ANY
     ) -> Any:
         """Declare a callback; raises DefinitionError."""
-        if function is not None:
-            return _declare(self._machine, self._kind, function)
-
-        def declare(function: H) -> H:
-            return _declare(self._machine, self._kind, function, from_, command, to)
-
-        return declare
+        declare = partial(_declare, self._machine, self._kind, (from_, command, to), None)
+        return declare if function is None else declare(function)
 
 
 class Guarding:
@@ -182,24 +190,18 @@ class Guarding:
         reason: str | None = None,
     ) -> Any:
         """Declare a guard; raises DefinitionError."""
-        if function is not None:
-            return _declare(self._machine, "guard", function)
-
-        def declare(function: G) -> G:
-            return _declare(self._machine, "guard", function, from_, command, to, reason)
-
-        return declare
+        declare = partial(_declare, self._machine, "guard", (from_, command, to), reason)
+        return declare if function is None else declare(function)
 
 
 def _declare(
     machine: Hooked,
     kind: HookKind,
+    filters: tuple[Any, Any, Any],
+    reason: str | None,
     function: H,
-    from_: Any = ANY,
-    command: Any = ANY,
-    to: Any = ANY,
-    reason: str | None = None,
 ) -> H:
+    from_, command, to = filters
     hook = read_hook(
         kind,
         function,

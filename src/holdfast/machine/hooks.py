@@ -145,7 +145,7 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def passed(function: Callable[..., Any]) -> Any:
+def code_of(function: Callable[..., Any]) -> Any:
     """Return the code that frames of a hook show."""
     return cast("FunctionType", inspect.unwrap(function)).__code__
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from holdfast.errors import HandlerCancelledError, entity_name
 from holdfast.service import handling
 from holdfast.service.coalescer import Coalescer
+from holdfast.service.hooks import CommitWithHooks, on_store
 from holdfast.service.requests import (
     Ask,
     Commit,
@@ -81,8 +82,16 @@ class AsyncWorld:
             return await ask.perform(self)
         return ask.perform(self)
 
+    async def _commit_with_hooks(self, ask: CommitWithHooks) -> Any:
+        def act(joined: Store) -> Any:
+            return run_async(ask.plan(self.store, joined), on_store(self, joined))
+
+        return await self.store.transact(act, timeout_seconds=ask.timeout_seconds)
+
     async def ask_store(self, ask: Ask) -> Any:
         """Ask the store."""
+        if isinstance(ask, CommitWithHooks) and self.store.is_awaited:
+            return await self._commit_with_hooks(ask)
         answer = ask.perform(self)
         return await answer if isawaitable(answer) else answer
 

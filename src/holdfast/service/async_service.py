@@ -16,6 +16,7 @@ from holdfast.service.call import Call, check_call, check_timeout
 from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
+from holdfast.service.decide import OnCommit
 from holdfast.service.intake import Intake
 from holdfast.service.plan import BeforeCommit, Plans, check_fit
 from holdfast.service.requests import Plan, unwrap
@@ -149,13 +150,13 @@ class AsyncService(Generic[S, C, D]):
         """Begin a transaction over several entities: stage commands, then commit all or none."""
         return AsyncTransaction(self.plans, Stage(self.store), self.world)
 
-    def on(self, connection: object) -> AsyncService[S, C, D]:
+    def on(self, connection: object, *, on_commit: OnCommit | None = None) -> AsyncService[S, C, D]:
         """Return the service inside the transaction that is open on a connection; see `Service.on`.
 
         Takes an `AsyncConnection` of psycopg. A `sqlite3.Connection` is not awaited: its
         statements run in the event loop, and so do handlers that are no coroutine functions.
         """
-        return JoinedService(self, self.store.on(connection))
+        return JoinedService(self, self.store.on(connection), on_commit)
 
     async def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""
@@ -229,10 +230,12 @@ class AsyncService(Generic[S, C, D]):
 class JoinedService(AsyncService[S, C, D]):
     """A service inside a transaction of its caller's: nothing is shared, nothing runs elsewhere."""
 
-    def __init__(self, service: AsyncService[S, C, D], store: Store) -> None:
+    def __init__(
+        self, service: AsyncService[S, C, D], store: Store, on_commit: OnCommit | None
+    ) -> None:
         self.machine = service.machine
         self.store = store
-        self.plans = service.plans.joined()
+        self.plans = service.plans.joined(on_commit)
         self.world = AsyncWorld(store)
         self._intakes = ()
 

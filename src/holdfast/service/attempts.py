@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import Context
 
 from msgspec import Struct
 
 from holdfast.errors import CircuitOpenError, RetriesExhaustedError, VersionConflictError
-from holdfast.service.requests import Clock, Notify, Plan, Random, Sleep
+from holdfast.service.decided import Decided
+from holdfast.service.requests import Clock, Commit, Notify, Plan, Random, Sleep
 from holdfast.service.retry import CircuitBreaker, Conflict, Retry
+
+
+class Trail(Struct):
+    """How far calls have come whose hooks are to be called."""
+
+    decided: Sequence[Decided | None] = ()
+    """What the last attempt decided, for each call."""
+    commit: Commit | None = None
+    """What was committed."""
 
 
 class Attempts(Struct):
@@ -22,6 +33,8 @@ class Attempts(Struct):
     """When the call began, in monotonic seconds."""
     timeout_seconds: float | None = None
     made: int = 0
+    trail: Trail | None = None
+    """Where the calls' hooks are to be called."""
     elapsed: float = 0.0
     admitted_at: float | None = None
     """When the breaker let the attempt pass that is under way."""
@@ -51,8 +64,10 @@ class Attempts(Struct):
         """What the caller's timeout leaves for waiting on other writers."""
         return None if self.timeout_seconds is None else self.timeout_seconds - self.elapsed
 
-    def succeeded(self) -> None:
+    def succeeded(self, commit: Commit | None = None) -> None:
         """End the attempt with a write."""
+        if self.trail is not None:
+            self.trail.commit = commit
         self.admitted_at = None
         if self.retry.breaker is not None:
             self.retry.breaker.succeeded()

@@ -22,7 +22,7 @@ from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Begin, Plan, World
 from holdfast.service.runner import run
 from holdfast.service.settle import Begun, Terms, settle
-from holdfast.service.settle_each import begin_each
+from holdfast.service.settle_each import begin_each, may_share
 from holdfast.stores.fork import Renewed, follow_forks
 
 MAX_BEGUN = 512
@@ -179,9 +179,9 @@ class Coalescer(Renewed):
     def _begin_chains(self, chains: list[list[Ticket]]) -> None:
         """Begin chains in one lane; those with limits of their own have one each."""
         shared: list[list[Ticket]] = []
-        breaker = self._binding.retry.breaker
+        shares = may_share(self._binding)
         for chain in chains:
-            if breaker is None and not chain[0].alone:
+            if shares and not chain[0].alone:
                 shared.append(chain)
             else:
                 self._under_way[self._lockstep.add(self._settle_alone(chain))] = chain

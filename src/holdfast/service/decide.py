@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Change, Record
 from holdfast.service.call import Call
 from holdfast.service.contention import Contention
+from holdfast.service.decided import Decided
 from holdfast.service.draft import Draft
 from holdfast.service.handling import answer
 from holdfast.service.records import AnyMachine, decode_state
@@ -18,6 +19,8 @@ from holdfast.service.requests import Decide, Plan
 from holdfast.service.retry import Retry
 from holdfast.stores.contract import Key, Loaded, Write
 
+OnCommit = Callable[[Callable[[], None]], object]
+"""Takes a function, and calls it once the outermost transaction is committed."""
 Answer = Record[Any] | Exception
 """What a command comes to, if the write succeeds."""
 
@@ -32,15 +35,29 @@ class Binding:
         self.contention = Contention()
         self.is_joined = False
         """Whether it is the caller who commits what is written."""
+        self.on_commit: OnCommit | None = None
+        """Takes what is to be called once the caller has committed."""
+        self.busy: Container[tuple[str, str]] = ()
+        """Machines and ids that a hook may not send commands to: it runs before they are written.
+        """
         self.blocks = False
         """Whether handlers hold a thread that serves callers who await."""
 
-    def joined(self) -> Binding:
+    @property
+    def is_heard(self) -> bool:
+        """Whether what is to follow a commit follows it."""
+        return not self.is_joined or self.on_commit is not None
+
+    def joined(
+        self, on_commit: OnCommit | None = None, busy: Container[tuple[str, str]] = ()
+    ) -> Binding:
         """Return the same for calls in a transaction of their caller's: a conflict ends them."""
         once = Retry(attempts=1, on_conflict=self.retry.on_conflict)
         binding = Binding(self.machine, self.deps, once)
         binding.contention = self.contention
         binding.is_joined = True
+        binding.on_commit = on_commit
+        binding.busy = busy
         return binding
 
 
@@ -70,6 +87,8 @@ class Decision(Struct, frozen=True):
     writes: list[Write]
     failed: bool
     """Whether some of the answers are errors."""
+    decided: Sequence[Decided | None] = ()
+    """What each answer rests on, where the machine has hooks; None where an earlier one does."""
 
 
 def decide(
@@ -96,6 +115,7 @@ def _decide(
 ) -> Decision:
     """Decide commands for one entity in order. What one raises is its answer, and no other's."""
     answers: list[Answer] = []
+    decided: list[Decided | None] = []
     failed = False
     for call, token in zip(calls, tokens, strict=False):
         try:
@@ -106,7 +126,9 @@ def _decide(
         except Exception as error:  # noqa: BLE001 (it is this command's answer)
             answers.append(error)
             failed = True
-    return Decision(answers, draft.writes(), failed)
+        if binding.machine.hooks is not None:
+            decided.append(_decided(binding, draft, call, answers[-1]))
+    return Decision(answers, draft.writes(), failed, decided)
 
 
 def decide_awaiting(
@@ -122,6 +144,7 @@ def decide_awaiting(
     for group, entity in zip(groups, loaded, strict=True):
         draft = Draft(binding.machine, group.id, entity, together)
         answers: list[Answer] = []
+        decided: list[Decided | None] = []
         failed = False
         for call in group.calls:
             try:
@@ -129,8 +152,20 @@ def decide_awaiting(
             except Exception as error:  # noqa: BLE001 (it is this command's answer)
                 answers.append(error)
                 failed = True
-        decisions.append(Decision(answers, draft.writes(), failed))
+            if binding.machine.hooks is not None:
+                decided.append(_decided(binding, draft, call, answers[-1]))
+        decisions.append(Decision(answers, draft.writes(), failed, decided))
     return decisions
+
+
+def _decided(binding: Binding, draft: Draft, call: Call, answer: Answer) -> Decided | None:
+    """Return what an answer rests on; None for a purge, and for the answer to an earlier call."""
+    if call.purge:
+        return None
+    if isinstance(answer, Exception):
+        return draft.failed(call, binding.deps)
+    last = draft.decided[-1] if draft.decided else None
+    return last if last is not None and last.call is call else None
 
 
 def join(decisions: Sequence[Decision]) -> Decision:
@@ -139,10 +174,12 @@ def join(decisions: Sequence[Decision]) -> Decision:
         return decisions[0]
     answers: list[Answer] = []
     writes: list[Write] = []
+    decided: list[Decided | None] = []
     for decision in decisions:
         answers += decision.answers
         writes += decision.writes
-    return Decision(answers, writes, any(decision.failed for decision in decisions))
+        decided += decision.decided
+    return Decision(answers, writes, any(decision.failed for decision in decisions), decided)
 
 
 def change(
@@ -164,4 +201,6 @@ def change(
         after,
         call.metadata,
         answer.updated_at,
+        machine.name_of(before),
+        None if after is None else machine.name_of(after),
     )

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from holdfast.errors import (
+    DecodeError,
     DefinitionError,
     InvalidTransitionError,
     NotFoundError,
@@ -21,8 +22,10 @@ from holdfast.errors import (
     entity_name,
 )
 from holdfast.machine.canonical import format_time, parse_time
-from holdfast.record import Context, Kind, Record
+from holdfast.machine.codec import tag_of
+from holdfast.record import Change, Context, Kind, Record
 from holdfast.service.call import Call
+from holdfast.service.decided import Decided
 from holdfast.service.keys import made_by
 from holdfast.service.origin import named, note
 from holdfast.service.records import AnyMachine, decode
@@ -39,7 +42,18 @@ class Draft:
     or not at all.
     """
 
-    __slots__ = ("id", "loaded", "log", "machine", "made", "purged", "row", "together")
+    __slots__ = (
+        "asked",
+        "decided",
+        "id",
+        "loaded",
+        "log",
+        "machine",
+        "made",
+        "purged",
+        "row",
+        "together",
+    )
 
     def __init__(
         self, machine: AnyMachine, id: str, loaded: Loaded, together: Container[str] = ()
@@ -54,12 +68,16 @@ class Draft:
         self.log: list[LogRow] = []
         self.made: dict[str, tuple[Call, Record[Any]]] = {}
         self.purged = False
+        self.asked: Decided | None = None
+        self.decided: list[Decided] = []
+        """What was decided, where hooks are to see it."""
 
     def copy(self) -> Draft:
         """Return the entity as it is so far; what is decided on the one, the other never sees."""
         own = copy(self)
         own.log = self.log.copy()
         own.made = self.made.copy()
+        own.decided = self.decided.copy()
         return own
 
     def learn(self, applied: Mapping[str, Applied]) -> None:
@@ -95,8 +113,11 @@ class Draft:
             if record is not None:
                 return record
         context = self.context(call, token)
+        before = self.state
         try:
-            state = self.machine.step(self.state, call.command, deps, context)
+            state = self.machine.step(before, call.command, deps, context)
+            if self.machine.hooks is not None:
+                self.ask_guards(call, deps, before, state)
         except InvalidTransitionError as error:
             raise named(error, self.machine, self.id) from None
         except Exception as error:
@@ -115,16 +136,55 @@ class Draft:
         if record is not None:
             return record
         context = self.context(call, token)
+        before = self.state
         try:
-            state = await self.machine.astep(self.state, call.command, deps, context)
+            state = await self.machine.astep(before, call.command, deps, context)
             if (task := current_task()) is not None and task.cancelling():
                 raise CancelledError
+            if self.machine.hooks is not None:
+                self.ask_guards(call, deps, before, state)
         except InvalidTransitionError as error:
             raise named(error, self.machine, self.id) from None
         except Exception as error:
             note(error, self.machine, self.id, call)
             raise
         return self.take(call, context, state)
+
+    def ask_guards(self, call: Call, deps: Any, before: Any, after: Any) -> None:
+        """Raise GuardFailedError where a guard refuses what was decided; else take note of it."""
+        to_state = None if after is None else self.machine.name_of(after)
+        change = self._change(call, before, after, to_state)
+        decided = self.asked = Decided(self.machine, deps, call, change)
+        decided.ask_guards()
+        self.decided.append(decided)
+
+    def failed(self, call: Call, deps: Any) -> Decided:
+        """Return what failure hooks are told of a call that raised."""
+        if self.asked is not None and self.asked.call is call:
+            return replace(self.asked, failed=True)
+        try:
+            before = self.state
+        except DecodeError:
+            before = None
+        aim = self.machine.aim_of(type(call.command))
+        change = self._change(call, before, None, None if aim is None else tag_of(aim))
+        return Decided(self.machine, deps, call, change, failed=True, has_after=False)
+
+    def _change(
+        self, call: Call, before: Any, after: Any, to_state: str | None
+    ) -> Change[Any, Any]:
+        return Change(
+            self.machine.name,
+            self.id,
+            self.row.version + 1,
+            before,
+            call.command,
+            after,
+            call.metadata,
+            call.at or self.loaded.now,
+            self.machine.name_of(before),
+            to_state,
+        )
 
     def settled(self, call: Call, token: str) -> Record[Any] | None:
         """Return the answer to a call that no handler decides: its key was used, or it purges."""

@@ -98,6 +98,11 @@ def is_inside() -> bool:
 def _expect_other(outer: Handling | None, binding: Binding, id: str) -> Handling | None:
     """Return the innermost handler that waits, if none of them is the entity's own."""
     innermost = outer = _running(outer)
+    if (binding.machine.name, id) in binding.busy:
+        raise DefinitionError(
+            f"a hook sent a command to {entity_name(binding.machine.name, id)}, which is about to "
+            "be written; nothing was written: send it after that, or once the call has returned"
+        )
     while outer is not None:
         if outer.binding is binding and outer.draft is not None:
             if outer.draft.id == id:

@@ -10,7 +10,14 @@ from traceback import walk_tb
 from types import FunctionType
 from typing import cast
 
-from holdfast.errors import DefinitionError, HoldfastError, InvalidTransitionError, entity_name
+from holdfast.errors import (
+    DefinitionError,
+    GuardFailedError,
+    HoldfastError,
+    InvalidTransitionError,
+    entity_name,
+)
+from holdfast.machine.hooks import code_of
 from holdfast.service.call import Call
 from holdfast.service.records import AnyMachine
 
@@ -38,6 +45,21 @@ def is_of_handler(machine: AnyMachine, error: BaseException) -> bool:
     if isinstance(error, DefinitionError) or not isinstance(error, HoldfastError):
         return True
     return passed_handler(machine, error)
+
+
+def is_own_refusal(machine: AnyMachine, id: str, error: BaseException) -> bool:
+    """Whether an entity's own rules refused, and not those of another that a hook asked."""
+    return (
+        isinstance(error, InvalidTransitionError | GuardFailedError)
+        and (error.machine, error.id) == (machine.name, id)
+        and not passed_hook(machine, error)
+    )
+
+
+def passed_hook(machine: AnyMachine, error: BaseException) -> bool:
+    """Whether an error came out of a hook, which raised it or let it pass."""
+    hooks = {code_of(hook.function) for hook in machine.hooks or ()}
+    return bool(hooks) and any(frame.f_code in hooks for frame, _ in walk_tb(error.__traceback__))
 
 
 def passed_handler(machine: AnyMachine, error: BaseException) -> bool:

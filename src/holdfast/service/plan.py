@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from copy import copy
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -26,7 +26,15 @@ from holdfast.service.call import (
     is_count,
 )
 from holdfast.service.contention import HotSpot
-from holdfast.service.decide import Answer, Binding, Group, change, decide, decide_awaiting
+from holdfast.service.decide import (
+    Answer,
+    Binding,
+    Group,
+    OnCommit,
+    change,
+    decide,
+    decide_awaiting,
+)
 from holdfast.service.reads import Reads
 from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
@@ -57,10 +65,22 @@ class Plans(Reads[S, C, D]):
         super().__init__(machine)
         self.binding = Binding(machine, deps, retry)
 
-    def joined(self) -> Plans[S, C, D]:
-        """Return the same verbs for a transaction of the caller's."""
+    def joined(
+        self, on_commit: OnCommit | None, busy: Container[tuple[str, str]] = ()
+    ) -> Plans[S, C, D]:
+        """Return the same verbs for a transaction of the caller's.
+
+        Raises DefinitionError where hooks are to follow a commit that nobody tells of.
+        """
+        hooks = self.machine.hooks or ()
+        late = next((hook for hook in hooks if hook.kind == "after_commit"), None)
+        if late is not None and on_commit is None:
+            raise DefinitionError(
+                f"{late.location} is to run after the commit, which is the caller's: pass "
+                "on_commit=, which takes a function and calls it after that"
+            )
         plans = copy(self)
-        plans.binding = self.binding.joined()
+        plans.binding = self.binding.joined(on_commit, busy)
         return plans
 
     def handle(self, call: Call, timeout_seconds: float | None) -> Plan[list[Answer]]:

@@ -12,11 +12,13 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.call import check_call
 from holdfast.service.contention import HotSpot
+from holdfast.service.decide import OnCommit
 from holdfast.service.plan import Plans, check_fit
 from holdfast.service.requests import Plan, unwrap
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld, run
 from holdfast.service.transaction import Stage, Transaction
+from holdfast.service.within import innermost
 from holdfast.stores.contract import Checkpoint, Store
 
 S = TypeVar("S")
@@ -95,8 +97,9 @@ class Service(Generic[S, C, D]):
         Raises RejectedError, VersionConflictError, CircuitOpenError, StoreError, and what the
         handler raises; except for OutcomeUnknownError nothing is written then.
         """
+        here = self if innermost() is None else self._here()
         call = check_call(self.machine, id, command, expected_version, key, metadata, at)
-        [answer] = run(self.plans.handle(call, timeout), self.world)
+        [answer] = run(here.plans.handle(call, timeout), here.world)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -127,8 +130,9 @@ class Service(Generic[S, C, D]):
         with the answers that are about to be committed, again after each conflict; what it raises
         keeps everything from being written.
         """
-        answers = self._run(
-            self.plans.handle_many(
+        here = self._here()
+        answers = here._run(
+            here.plans.handle_many(
                 requests,
                 atomic=atomic,
                 checkpoint=checkpoint,
@@ -153,9 +157,10 @@ class Service(Generic[S, C, D]):
 
     def begin(self) -> Transaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
-        return Transaction(self.plans, Stage(self.store), self.world)
+        here = self._here()
+        return Transaction(here.plans, Stage(here.store), here.world)
 
-    def on(self, connection: object) -> Service[S, C, D]:
+    def on(self, connection: object, *, on_commit: OnCommit | None = None) -> Service[S, C, D]:
         """Return the service inside the transaction that is open on a connection of the caller's.
 
         `connection` is a `sqlite3.Connection` to the store's file, or a `Connection` of psycopg 3
@@ -163,10 +168,13 @@ class Service(Generic[S, C, D]):
         with whatever else the transaction does; the service sees it before, and nobody else does.
         A command is tried once: a conflict raises VersionConflictError, and leaves the transaction
         open and as it was before the command, as every other error of a command does. The breaker
-        of the `Retry` is not asked.
+        of the `Retry` is not asked. `on_commit` is given what is to follow the commit, as the
+        machine's `after_commit` hooks are: a function to be called, without arguments, once the
+        transaction is committed, and never where it is rolled back.
 
-        Raises StoreError where the connection is another database's, or has no open transaction; on
-        PostgreSQL the first verb does, which asks the server.
+        Raises DefinitionError where there are such hooks and no `on_commit`, and StoreError where
+        the connection is another database's, or has no open transaction; on PostgreSQL the first
+        verb raises it, which asks the server.
         """
         store = self.store.on(connection)
         if store.is_awaited:
@@ -174,11 +182,22 @@ class Service(Generic[S, C, D]):
                 f"{store.url} is joined on a connection that is awaited, {connection!r:.80}, which "
                 "a Service cannot; use AsyncService, or a connection that blocks"
             )
+        return self._joined(store, self.plans.joined(on_commit))
+
+    def _joined(self, store: Store, plans: Plans[S, C, D]) -> Service[S, C, D]:
         joined = copy(self)
         joined.store = store
-        joined.plans = self.plans.joined()
-        joined.world = SyncWorld(joined.store)
+        joined.plans = plans
+        joined.world = SyncWorld(store)
         return joined
+
+    def _here(self) -> Service[S, C, D]:
+        """Return the service for its caller: a hook's joins the transaction that the hook is in."""
+        within = innermost()
+        if within is None or self.plans.binding.is_joined or not within.takes_in(self.store):
+            return self
+        on_commit = within.due.append if within.is_heard else None
+        return self._joined(within.joined, self.plans.joined(on_commit, within.busy))
 
     def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""
@@ -232,11 +251,12 @@ class Service(Generic[S, C, D]):
         before. Versions go on rising if the id comes back. Raises NotFoundError for an id that
         never existed.
         """
-        self._run(self.plans.purge(id, metadata))
+        here = self._here()
+        here._run(here.plans.purge(id, metadata))
 
     def contention(self, limit: int = 10) -> list[HotSpot]:
         """Return the entities that met the most version conflicts in this process, most first."""
         return self.plans.contention(limit)
 
     def _run(self, plan: Plan[T]) -> T:
-        return run(plan, self.world)
+        return run(plan, self._here().world)

@@ -11,14 +11,30 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from holdfast.errors import CheckpointConflictError, RejectedError, VersionConflictError
-from holdfast.service.attempts import Attempts
+from holdfast.service.attempts import Attempts, Trail
 from holdfast.service.call import Call, renewed
 from holdfast.service.commit import commit, first_conflict
-from holdfast.service.decide import Answer, Binding, Group, decide, decide_awaiting, join, keys_of
-from holdfast.service.origin import is_of_handler
+from holdfast.service.decide import (
+    Answer,
+    Binding,
+    Decision,
+    Group,
+    decide,
+    decide_awaiting,
+    join,
+    keys_of,
+)
+from holdfast.service.hooks import (
+    HookRaised,
+    after_commit,
+    after_failure,
+    tried_blindly,
+    with_hooks,
+)
+from holdfast.service.origin import is_of_handler, passed_hook
 from holdfast.service.records import AnyMachine
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
-from holdfast.stores.contract import Checkpoint, Outcome, Write
+from holdfast.stores.contract import Checkpoint, Outcome
 
 
 class Begun(Struct, frozen=True):
@@ -47,18 +63,19 @@ class Terms(Struct, frozen=True):
         errors = (answer for answer in answers if isinstance(answer, Exception))
         return all(self.tolerates(machine, error) for error in errors)
 
-    def commit_of(self, writes: Sequence[Write], attempts: Attempts) -> Commit:
+    def commit_of(self, binding: Binding, decision: Decision, attempts: Attempts) -> Commit:
         """Return what is asked of the store: several writes, or a checkpoint, all or nothing."""
-        whole = len(writes) > 1 or self.checkpoint is not None
+        whole = len(decision.writes) > 1 or self.checkpoint is not None
         left = None if self.timeout_seconds is None else attempts.left_seconds
-        return Commit(writes, (), whole, self.checkpoint, left)
+        asked = Commit(decision.writes, (), whole, self.checkpoint, left)
+        return with_hooks(binding, asked, decision.decided) if decision.decided else asked
 
     def tolerates(self, machine: AnyMachine, error: Exception) -> bool:
         """Whether an answer that is this error keeps nothing else from being written."""
         if self.atomic or self.checkpoint is None:
             return not self.atomic
         if isinstance(error, RejectedError):
-            return True
+            return not passed_hook(machine, error)
         return self.answer_errors and is_of_handler(machine, error)
 
 
@@ -68,17 +85,70 @@ USUAL = Terms()
 def settle(
     binding: Binding, groups: Sequence[Group], terms: Terms = USUAL, begun: Begun | None = None
 ) -> Plan[list[Answer]]:
-    """Apply every group's calls, and write all that was decided in one commit.
+    """Return the plan that applies every group's calls, and writes what was decided in one commit.
 
-    Answers in the order of the groups and their calls.
+    It answers in the order of the groups and their calls. What is not all or nothing, and has hooks
+    in the transaction that writes it, is written one by one: what one raises is nobody else's.
     """
+    hooks = binding.machine.hooks
+    if hooks is None:
+        return _settle(binding, groups, terms, begun, None)
+    whole = terms.atomic or terms.checkpoint is not None
+    if hooks.are_inside and not whole and count_calls(groups) > 1:
+        return _settle_one_by_one(binding, groups, terms, begun)
+    return _settle_with_hooks(binding, groups, terms, begun)
+
+
+def _settle_one_by_one(
+    binding: Binding, groups: Sequence[Group], terms: Terms, begun: Begun | None
+) -> Plan[list[Answer]]:
+    answers: list[Answer] = []
+    for group in groups:
+        for call in group.calls:
+            alone = begun and Begun(begun.started, [begun.tokens[len(answers)]], begun.conflict)
+            plan = _settle_with_hooks(binding, [Group(group.id, [call])], terms, alone)
+            try:
+                answers += yield from plan
+            except Exception as error:  # noqa: BLE001 (it is this call's answer, and no other's)
+                answers.append(error)
+    return answers
+
+
+def _settle_with_hooks(
+    binding: Binding, groups: Sequence[Group], terms: Terms, begun: Begun | None
+) -> Plan[list[Answer]]:
+    """Settle, then call what is to be called after a commit, or a failure."""
+    trail = Trail()
+    try:
+        answers = yield from _settle(binding, groups, terms, begun, trail)
+    except Exception as error:
+        decided = trail.decided or [
+            tried_blindly(binding, call) for group in groups for call in group.calls
+        ]
+        yield from after_failure(decided, [error] * len(decided))
+        raise
+    if trail.commit is not None:
+        yield from after_commit(binding, trail.decided, trail.commit)
+    yield from after_failure(trail.decided, answers)
+    return answers
+
+
+def _settle(
+    binding: Binding,
+    groups: Sequence[Group],
+    terms: Terms,
+    begun: Begun | None,
+    trail: Trail | None,
+) -> Plan[list[Answer]]:
     if begun is None:
         started, tokens = yield Begin(count_calls(groups))
     else:
         started, tokens = begun.started, begun.tokens
     retry = binding.retry
     id = groups[0].id if groups else ""
-    attempts = Attempts(retry, binding.machine.name, id, started, terms.timeout_seconds)
+    attempts = Attempts(
+        retry, binding.machine.name, id, started, terms.timeout_seconds, trail=trail
+    )
     failure = None
     if begun is not None and begun.conflict is not None:
         failure = yield from _late(binding, groups, attempts, begun.conflict)
@@ -114,6 +184,8 @@ def _attempt(
     else:
         decided = decide(binding, groups, loaded, tokens, together)
         decision = decided[0] if len(decided) == 1 else join(decided)
+    if attempts.trail is not None:
+        attempts.trail.decided = decision.decided
     if decision.failed:
         yield from tell_stale(binding, groups, decision.answers, attempts)
         if not terms.tolerate(machine, decision.answers):
@@ -122,13 +194,15 @@ def _attempt(
         return decision.answers
     if terms.before_commit is not None:
         yield Notify(terms.before_commit, decision.answers)
-    asked = terms.commit_of(decision.writes, attempts)
+    asked = terms.commit_of(binding, decision, attempts)
     outcomes = yield from commit(binding.retry, asked, attempts)
+    if isinstance(outcomes, HookRaised):
+        return outcomes.among(decision.answers, decision.decided)
     if terms.checkpoint is not None:
         _expect_moved(binding, terms.checkpoint, outcomes.pop())
     conflict = first_conflict(asked, outcomes)
-    if conflict is None and binding.retry.breaker is not None:
-        attempts.succeeded()
+    if conflict is None:
+        attempts.succeeded(asked)
     return conflict or decision.answers
 
 

@@ -24,7 +24,7 @@ def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Ans
 
     Answers with each group's own answers. A group that comes too late goes on alone.
     """
-    if binding.retry.breaker is not None or binding.machine.is_async:
+    if not may_share(binding):
         alone = yield from together([settle(binding, (group,)) for group in groups])
         return [_each(group, result) for group, result in zip(groups, alone, strict=True)]
     begun = yield from begin_each(binding, groups)
@@ -35,13 +35,19 @@ def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Ans
     return begun
 
 
+def may_share(binding: Binding) -> bool:
+    """Whether groups may be begun in one plan."""
+    machine = binding.machine
+    return binding.retry.breaker is None and not machine.is_async and machine.hooks is None
+
+
 def begin_each(
     binding: Binding, groups: Sequence[Group], begun: Begun | None = None
 ) -> Plan[list[Any]]:
     """Make the first attempt for every group, sharing one load and one commit.
 
     Answers with each group's own answers, or, where it came too late, with the plan by which it
-    goes on alone. Takes neither a breaker nor handlers that are awaited.
+    goes on alone. Takes neither a breaker, nor handlers that are awaited, nor hooks.
     """
     if begun is None:
         begun = Begun(*(yield Begin(count_calls(groups))))

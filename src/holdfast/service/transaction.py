@@ -23,6 +23,7 @@ from holdfast.service.call import check_commandless, check_id, check_request
 from holdfast.service.commit import commit, first_conflict
 from holdfast.service.decide import Binding
 from holdfast.service.draft import Draft
+from holdfast.service.hooks import HookRaised, after_commit, after_failure, with_hooks
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World, unwrap
 from holdfast.service.runner import run
@@ -218,14 +219,26 @@ class Stage:
         checks = [_check(draft) for draft, written in found if not written]
         if not found:
             return []
-        asked = Commit(writes, checks=checks, atomic=True)
-        conflict = first_conflict(asked, (yield from commit(plans.binding.retry, asked)))
+        decided = [each for draft, _ in self._touched.values() for each in draft.decided]
+        asked = with_hooks(plans.binding, Commit(writes, checks=checks, atomic=True), decided)
+        try:
+            yield from self._commit(plans, asked)
+        except Exception as error:
+            yield from after_failure(decided, [error] * len(decided))
+            raise
+        yield from after_commit(plans.binding, decided, asked)
+        return self._records
+
+    def _commit(self, plans: Plans[Any, Any, Any], asked: Commit) -> Plan[None]:
+        outcomes = yield from commit(plans.binding.retry, asked)
+        if isinstance(outcomes, HookRaised):
+            raise outcomes.error
+        conflict = first_conflict(asked, outcomes)
         if conflict is not None:
             self.conflict = conflict
             binding = self._touched[conflict.machine, conflict.id].binding
             binding.contention.record(conflict.id)
             raise conflict
-        return self._records
 
     def _enter(self) -> None:
         """Begin a verb; raises TransactionClosedError, and DefinitionError beside another."""

@@ -12,12 +12,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakSet
 
 from holdfast.errors import StoreError
 from holdfast.stores.digests import digest_of, seal
-from holdfast.stores.outcomes import CommitUncertainError, WriteRefusedError, all_or_none, judge
+from holdfast.stores.outcomes import (
+    CommitUncertainError,
+    KeptBack,
+    WriteRefusedError,
+    all_or_none,
+    judge,
+)
 from holdfast.stores.rows import (
     Applied,
     Check,
@@ -44,6 +50,7 @@ __all__ = [
     "CommitUncertainError",
     "Drainable",
     "EntityRow",
+    "KeptBack",
     "Key",
     "Loaded",
     "LogRow",
@@ -59,6 +66,7 @@ __all__ = [
 ]
 
 Clock = Callable[[], datetime]
+T = TypeVar("T")
 
 MAX_BATCH = 1_000
 """The most entities that one load or commit takes."""
@@ -83,10 +91,14 @@ class Store(ABC):
     """
 
     url: str
+    place: object = None
+    """What is the same for every store object on the same database; None: no other has it."""
     is_awaited = False
     """Whether what the verbs return is to be awaited, as on a connection that is."""
 
     def __init__(self) -> None:
+        self.identity = object()
+        """Is shared by what joins a transaction on this store."""
         self.under_way: dict[object, int] = {}
         """What has been accepted and is not finished, and the thread that is to finish it."""
         self._users: WeakSet[Drainable] = WeakSet()
@@ -161,6 +173,17 @@ class Store(ABC):
         same transaction, unless nothing is; it never falls. Raises WriteRefusedError where a write
         is refused for what it is, so that the others can be written without it, and
         CommitUncertainError where the store cannot tell what became of all.
+        """
+
+    @abstractmethod
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        """Do something in one transaction, and return what it returns once that is committed.
+
+        `act` is called once, in this thread, with a store that is joined to the transaction: what
+        it reads there it reads together with what it wrote. Where it raises, all is rolled back;
+        with KeptBack it tells what to return nevertheless. `timeout_seconds` bounds the wait for
+        others before it begins. Nested in a transaction, be it a caller's or another `act`, it is a
+        savepoint there.
         """
 
     @abstractmethod

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from holdfast.errors import StoreError
 from holdfast.machine.canonical import format_time, parse_time
@@ -16,6 +17,7 @@ from holdfast.stores.contract import (
     Checkpoint,
     Clock,
     EntityRow,
+    KeptBack,
     Key,
     Loaded,
     LogRow,
@@ -64,6 +66,11 @@ class MemoryStore(Store):
         """See `Store.commit`."""
         expect_batch(writes, checks)
         return self._alone(self._commit, writes, checks, checkpoint, atomic)
+
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        """See `Store.transact`."""
+        result: T = self._alone(self._transact, act)
+        return result
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -215,6 +222,23 @@ class MemoryStore(Store):
         self._committed = committed
         self._write(committed)
         return outcomes
+
+    def _transact(self, act: Callable[[Store], T]) -> T:
+        within = copy(self)
+        within._turns = Turns(self.url)
+        mark = self._tables.mark()
+        try:
+            result = act(within)
+            self._tables.keep(mark)
+        except KeptBack as kept:
+            self._tables.undo(mark)
+            return cast("T", kept.result)
+        except BaseException:
+            self._tables.undo(mark)
+            raise
+        finally:
+            within._unusable = "was joined to a transaction that is over"
+        return result
 
     def _write(self, committed: Committed) -> None:
         self._tables.write(committed)

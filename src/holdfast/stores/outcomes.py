@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -21,6 +21,14 @@ E = TypeVar("E", bound=BaseException)
 
 class CommitUncertainError(StoreError):
     """The commit failed and may have happened; the same write must be sent again to know."""
+
+
+class KeptBack(Exception):  # noqa: N818 (it is no error)
+    """Ends what is done in a transaction so that it is rolled back, and tells what came of it."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(result)
+        self.result = result
 
 
 class WriteRefusedError(StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +21,9 @@ from holdfast.stores.contract import (
     seal,
 )
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 
 class Committed(Struct, frozen=True):
     """What a commit writes, and where in the log."""
@@ -28,6 +32,18 @@ class Committed(Struct, frozen=True):
     rows: list[LogRow]
     writes: list[Write]
     checkpoint: Checkpoint | None
+
+
+class Mark:
+    """What the tables held of all that was written since; see `Tables.mark`."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.log: dict[int, LogRow] = {}
+        self.entities: dict[tuple[str, str], EntityRow | None] = {}
+        self.places: dict[tuple[str, str], list[int]] = {}
+        self.births: dict[tuple[str, str], list[int] | None] = {}
+        self.checkpoints: dict[str, int | None] = {}
 
 
 class Tables:
@@ -41,6 +57,34 @@ class Tables:
         self.checkpoints: dict[str, int] = {}
         self._births: dict[tuple[str, str], list[int]] = {}  # their versions, unless purged
         self._keys: dict[tuple[str, str, str], int] = {}
+        self._marks: list[Mark] = []
+
+    def mark(self) -> Mark:
+        """Take note of what is written from here on, so that it can be undone."""
+        mark = Mark(len(self.log))
+        self._marks.append(mark)
+        return mark
+
+    def keep(self, mark: Mark) -> None:
+        """Keep what was written since a mark, and forget the mark and those made after it."""
+        del self._marks[self._marks.index(mark) :]
+
+    def undo(self, mark: Mark) -> None:
+        """Undo what was written since a mark; done again, it comes to the same."""
+        for row in self.log[mark.rows :]:
+            if row.key is not None:
+                self._keys.pop((row.machine, row.id, row.key), None)
+        del self.log[mark.rows :]
+        for place, stored in mark.log.items():
+            self.log[place] = stored
+        for name, entity in mark.entities.items():
+            _put_back(self.entities, name, entity)
+            self.places[name] = mark.places[name]
+            _put_back(self._births, name, mark.births[name])
+        self.order = sorted(self.entities)
+        for reader, position in mark.checkpoints.items():
+            _put_back(self.checkpoints, reader, position)
+        self.keep(mark)
 
     def version(self, name: tuple[str, str]) -> int:
         """Return the version of an entity's row, 0 where there is none."""
@@ -129,6 +173,8 @@ class Tables:
 
     def write(self, committed: Committed) -> None:
         """Carry out a commit; done again from its beginning, it comes to the same."""
+        for mark in self._marks:
+            self._note(mark, committed)
         self.log[committed.start :] = committed.rows
         place = committed.start
         for write in committed.writes:
@@ -136,6 +182,23 @@ class Tables:
             place += len(write.log)
         if committed.checkpoint is not None:
             self.checkpoints[committed.checkpoint.name] = committed.checkpoint.position
+
+    def _note(self, mark: Mark, committed: Committed) -> None:
+        """Take note of what a commit is about to change, unless it was noted before."""
+        for write in committed.writes:
+            name = (write.entity.machine, write.entity.id)
+            if name not in mark.entities:
+                births = self._births.get(name)
+                mark.places[name] = self.places.get(name, []).copy()
+                mark.births[name] = None if births is None else births.copy()
+                mark.entities[name] = self.entities.get(name)
+            if write.purge:
+                for place in self.places[name]:
+                    if place < mark.rows:
+                        mark.log.setdefault(place, self.log[place])
+        if committed.checkpoint is not None:
+            reader = committed.checkpoint.name
+            mark.checkpoints.setdefault(reader, self.checkpoints.get(reader))
 
     def _write_entity(self, write: Write, start: int) -> None:
         """Write an entity's row, and enter its log rows, which begin at a place."""
@@ -158,6 +221,14 @@ class Tables:
                 births = self._births.setdefault(name, [])
                 if not births or births[-1] < row.version:
                     births.append(row.version)
+
+
+def _put_back(table: dict[K, V], key: K, value: V | None) -> None:
+    """Give a table the value that it had before, None for none."""
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
 
 
 def _refusal(row: LogRow, what: str) -> str:

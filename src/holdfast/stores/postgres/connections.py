@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import psycopg
 
 from holdfast.errors import StoreError
+from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.postgres import migrations, schema
-from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive
+from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive, fetch
 from holdfast.stores.postgres.errors import TransientError, connect_error
 from holdfast.stores.postgres.pool import Pool, PoolClosedError
 from holdfast.stores.postgres.statements import Statements, Steps
@@ -76,6 +77,41 @@ class Connections:
             return self._run_once(begin(), doing, since, until)
         finally:
             self._busy.discard(thread)
+
+    def transact(self, act: Callable[[Connection], T], *, until: float | None = None) -> T:
+        """Do something in a transaction; begin anew where the database undid it for others' sake.
+
+        `act` raises KeptBack to have it rolled back and return a result.
+        """
+        thread = get_ident()
+        if thread in self._busy:
+            raise in_the_midst(self.url)
+        try:
+            self._busy.add(thread)
+            for attempt in range(1, ATTEMPTS):
+                try:
+                    return self._transact_once(act, until)
+                except TransientError:
+                    time.sleep(random.uniform(0.5, 1) * 0.02 * attempt)
+            return self._transact_once(act, until)
+        finally:
+            self._busy.discard(thread)
+
+    def _transact_once(self, act: Callable[[Connection], T], until: float | None) -> T:
+        pool = self._pool or self._open()
+        patience = time.monotonic() + self._address.wait_seconds
+        try:
+            connection = pool.take(patience if until is None else min(patience, until))
+            fetch(connection, self._sql.begin, self.url, "write")
+            result = act(connection)
+            fetch(connection, self._sql.commit, self.url, "write")
+        except KeptBack as kept:
+            return cast("T", kept.result)
+        except PoolClosedError:
+            raise self._closed_error() from None
+        finally:
+            pool.give_back()  # what was not committed is rolled back
+        return result
 
     def identify(self) -> str:
         """Tell which store it is, in words that are no other's."""

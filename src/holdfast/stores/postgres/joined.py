@@ -11,7 +11,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
@@ -19,10 +20,14 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from holdfast.errors import StoreError
+from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.postgres import schema
 from holdfast.stores.postgres.connections import Connections
 from holdfast.stores.postgres.drive import FAILURES, Doing, advance, failure, has_rows
 from holdfast.stores.postgres.statements import Ask, Row, Statements, Steps
+
+if TYPE_CHECKING:
+    from typing import Self
 
 T = TypeVar("T")
 
@@ -30,9 +35,9 @@ T = TypeVar("T")
 class Shared:
     """What all who are joined on one connection share: whose turn it is, and the stores there."""
 
-    def __init__(self, turn: Any) -> None:
+    def __init__(self, turn: Any, stores: WeakSet[Connections] | None = None) -> None:
         self.turn = turn
-        self.stores: WeakSet[Connections] = WeakSet()
+        self.stores: WeakSet[Connections] = WeakSet() if stores is None else stores
 
 
 _shared: WeakKeyDictionary[object, Shared] = WeakKeyDictionary()
@@ -50,7 +55,7 @@ class Joined:
     def __init__(self, connection: Any, sql: Statements, home: Connections) -> None:
         self._connection = connection
         self._shared = _shared.setdefault(connection, Shared(self.new_turn()))
-        self._sql = sql
+        self.sql = sql
         self._url = home.url
         self.home = home
         self._is_closed = False
@@ -66,9 +71,25 @@ class Joined:
         """Drive the steps to their end, once; `until` they bound their waits for themselves."""
         with self._shared.turn:
             self._expect_transaction()
-            store = None if self._is_known else self.home.identify()
+            store = self._store_to_find()
             steps = self._in_transaction(begin(), doing, store, bounded=until is not None)
             return advance(steps, lambda ask: self._fetch(ask, doing))
+
+    def transact(self, act: Callable[[Self], Any]) -> Any:
+        """Do something within a savepoint, which is undone where it raises, or keeps back."""
+        with self._shared.turn:
+            self._expect_transaction()
+            advance(self._begin_within(self._store_to_find()), self._write)
+            try:
+                result = act(self)
+                self._write(self.sql.commit)
+            except BaseException as error:
+                with suppress(StoreError):  # the connection is lost, and the transaction with it
+                    self._write(self.sql.rollback)
+                if isinstance(error, KeptBack):
+                    return error.result
+                raise
+            return result
 
     def alone(self, act: Callable[..., T]) -> T:
         """Refuse what needs a connection of its own."""
@@ -85,6 +106,18 @@ class Joined:
     def _is_known(self) -> bool:
         """Whether the store was found on the connection before."""
         return self.home in self._shared.stores
+
+    def _store_to_find(self) -> str | None:
+        """Return the store that is to be found on the connection, unless it was."""
+        return None if self._is_known else self.home.identify()
+
+    def _begin_within(self, store: str | None) -> Steps[None]:
+        if store is not None:
+            yield from self._expect_store(store)
+        yield self.sql.begin
+
+    def _write(self, ask: Ask) -> list[Row]:
+        return self._fetch(ask, "write")
 
     def _expect_transaction(self) -> None:
         """Raise StoreError unless a transaction is open, or is opened by the next statement."""
@@ -135,29 +168,35 @@ class Joined:
             yield from self._expect_store(store)
         if doing != "write":
             return (yield from steps)
-        [[usual]] = (yield self._sql.ask("longest_wait")) if bounded else [[None]]
+        [[usual]] = (yield self.sql.ask("longest_wait")) if bounded else [[None]]
         try:
             result = yield from steps
         except GeneratorExit:  # nobody drives on
             raise
         except BaseException:
             with suppress(StoreError):  # the connection is lost, and the transaction with it
-                yield self._sql.rollback
+                yield self.sql.rollback
             raise
         if bounded:
-            yield self._sql.ask("set_wait", longest=usual)
+            yield self.sql.ask("set_wait", longest=usual)
         return result
 
     def _expect_store(self, store: str) -> Steps[None]:
         """Raise StoreError where the connection is not to the store's database."""
-        is_there = bool((yield from schema.applied(self._sql, self._url)))
-        if not is_there or (yield from schema.identity(self._sql)) != store:
+        is_there = bool((yield from schema.applied(self.sql, self._url)))
+        if not is_there or (yield from schema.identity(self.sql)) != store:
             there = self._connection.info
             raise StoreError(
                 f"{self._url} is joined on a connection to its own database, and this one is to "
                 f"{there.dbname!r} on {there.host or 'a socket'}; nothing was done"
             )
         self._shared.stores.add(self.home)
+
+
+class Within(Joined):
+    """Drives steps in a transaction that the store itself has open."""
+
+    _is_known = True
 
 
 class AsyncJoined(Joined):
@@ -179,6 +218,25 @@ class AsyncJoined(Joined):
             store = None if self._is_known else await asyncio.to_thread(self.home.identify)
             steps = self._in_transaction(begin(), doing, store, bounded=until is not None)
             return await self._drive(steps, doing)
+
+    async def transact(self, act: Callable[[Self], Any]) -> Any:
+        """Do as `Joined.transact` does, where what `act` returns is to be awaited."""
+        async with self._shared.turn:
+            self._expect_transaction()
+            store = None if self._is_known else await asyncio.to_thread(self.home.identify)
+            await self._drive(self._begin_within(store), "write")
+            within = copy(self)
+            within._shared = Shared(asyncio.Lock(), self._shared.stores)
+            try:
+                result = await act(within)
+                await self._fetch_async(self.sql.commit, "write")
+            except BaseException as error:
+                with suppress(StoreError):  # the connection is lost, and the transaction with it
+                    await self._fetch_async(self.sql.rollback, "write")
+                if isinstance(error, KeptBack):
+                    return error.result
+                raise
+            return result
 
     async def _drive(self, steps: Steps[T], doing: Doing) -> T:
         try:

@@ -33,7 +33,7 @@ from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
 from holdfast.stores.postgres import feed, flaws, reading
 from holdfast.stores.postgres.connections import Connections
-from holdfast.stores.postgres.joined import AsyncJoined, Joined, join
+from holdfast.stores.postgres.joined import AsyncJoined, Joined, Within, join
 from holdfast.stores.postgres.migrations import migrate, plan
 from holdfast.stores.postgres.statements import Steps, joined_statements_in, statements_in
 from holdfast.stores.postgres.url import parse
@@ -59,7 +59,7 @@ class PostgresStore(Store):
     def __init__(self, url: str, *, migrate: bool = False, clock: Clock | None = None) -> None:
         super().__init__()
         address = parse(url)
-        self.url = address.url
+        self.url = self.place = address.url
         self._clock = clock
         self._told: tuple[datetime, float] | None = None  # the database's time, and when it was
         self._sql = statements_in(address.schema)
@@ -101,6 +101,19 @@ class PostgresStore(Store):
             until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
             return self._write_held(Batch(writes, checks, atomic, checkpoint, until))
         return self._with_locked(writes, self._group.commit(writes))
+
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        """See `Store.transact`."""
+        connections = self._connections
+        if isinstance(connections, Joined):
+            within: T = connections.transact(lambda joined: act(self._joined_by(joined)))
+            return within
+        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        sql = joined_statements_in(self._sql.schema)
+        return connections.transact(
+            lambda connection: act(self._joined_by(Within(connection, sql, connections))),
+            until=until,
+        )
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -148,13 +161,16 @@ class PostgresStore(Store):
 
         On one that is awaited, what the verbs return is to be awaited.
         """
-        joined = copy(self)
-        joined._sql = joined_statements_in(self._sql.schema)
         here = self._connections
         home = here if isinstance(here, Connections) else here.home
-        joined._connections = join(connection, joined._sql, home)
+        return self._joined_by(join(connection, joined_statements_in(self._sql.schema), home))
+
+    def _joined_by(self, connections: Joined) -> PostgresStore:
+        joined = copy(self)
+        joined._sql = connections.sql
+        joined._connections = connections
         joined._is_joined = True
-        joined.is_awaited = isinstance(joined._connections, AsyncJoined)
+        joined.is_awaited = isinstance(connections, AsyncJoined)
         return joined
 
     def migrate(self) -> None:

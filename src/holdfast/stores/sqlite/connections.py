@@ -14,10 +14,10 @@ from typing import Any, TypeVar, cast
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import Clock, CommitUncertainError
+from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.errors import ERRORS, code_of, store_error
 from holdfast.stores.sqlite.file import SqliteFile, Stamp, stamp_of_still
-from holdfast.stores.sqlite.statements import KeptBack
 from holdfast.stores.turns import FOR_EVER, TAKEN, Taken, Turns
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ class Connections:
                 raise self._commit_error(connection, error) from error
             return result
         except KeptBack as kept:
-            return cast("T", kept.outcomes)
+            return cast("T", kept.result)
         except ERRORS as error:
             raise store_error("write", self._url, error) from error
         finally:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from holdfast.errors import StoreError
+from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.sql import load_migrations
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.errors import ERRORS, store_error
 from holdfast.stores.sqlite.file import SqliteFile
-from holdfast.stores.sqlite.statements import KeptBack
 
 T = TypeVar("T")
 
@@ -49,13 +49,16 @@ class Joined:
                 f"{file.url} is joined on a sqlite3.Connection to its file, not on "
                 f"{connection!r:.80}"
             )
+        self._join(file, connection)
+        self.read(_expect_store, file)
+
+    def _join(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
         self._file = file
         self._url = file.url
         self._connection = connection
         with _turns_lock:
             self._turn = _turns.setdefault(id(connection), Turn())
         self._is_closed = False
-        self.read(_expect_store, file)
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
         """Read what the caller's transaction sees; raises StoreError."""
@@ -105,6 +108,13 @@ class Joined:
                 self._connection.text_factory = text_factory
 
 
+class Within(Joined):
+    """Reads and writes in a transaction that the store itself has open on a connection."""
+
+    def __init__(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
+        self._join(file, connection)
+
+
 class _Borrowed:
     """A connection whose rows are tuples, whatever its owner has them made."""
 
@@ -122,6 +132,9 @@ class _Borrowed:
     @text_factory.setter
     def text_factory(self, factory: Any) -> None:
         self._connection.text_factory = factory
+
+    def cursor(self, factory: type[sqlite3.Cursor]) -> sqlite3.Cursor:
+        return self._connection.cursor(factory)
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         return self._cursor().execute(statement, parameters)
@@ -142,7 +155,7 @@ def _apply(connection: sqlite3.Connection, apply: Callable[..., T], given: tuple
         result = apply(connection, *given)
         is_kept = True
     except KeptBack as kept:
-        return cast("T", kept.outcomes)
+        return cast("T", kept.result)
     finally:
         if connection.in_transaction:  # else SQLite has rolled all of it back
             if not is_kept:

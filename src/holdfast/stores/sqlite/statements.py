@@ -28,6 +28,7 @@ from holdfast.stores.contract import (
     digest_of,
     judge,
 )
+from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.sql import load_queries
 from holdfast.stores.sqlite.errors import code_of
 
@@ -91,14 +92,6 @@ def rows_as_stored(
         return connection.execute(query, parameters).fetchall()
     finally:
         connection.text_factory = str
-
-
-class KeptBack(Exception):  # noqa: N818 (it is no error)
-    """Ends a writing that is to be rolled back, and tells what became of it."""
-
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        super().__init__(outcomes)
-        self.outcomes = outcomes
 
 
 class Terms(Struct, frozen=True):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.stores import url_of
 from holdfast.stores.contract import (
@@ -29,7 +29,7 @@ from holdfast.stores.group import GroupCommit
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.connections import Connections
 from holdfast.stores.sqlite.file import Mode, SqliteFile, Synchronous
-from holdfast.stores.sqlite.joined import Joined
+from holdfast.stores.sqlite.joined import Joined, Within
 from holdfast.stores.sqlite.statements import (
     QUERIES,
     Terms,
@@ -43,6 +43,8 @@ from holdfast.stores.sqlite.statements import (
     write_on_terms,
 )
 from holdfast.stores.turns import TAKEN
+
+T = TypeVar("T")
 
 
 class SqliteStore(Store):
@@ -63,6 +65,7 @@ class SqliteStore(Store):
     ) -> None:
         super().__init__()
         self.url = url_of(path)
+        self.place = None if path == ":memory:" else os.path.realpath(path)
         self._clock = clock
         self._file = SqliteFile(
             path if path == ":memory:" else os.path.abspath(path),
@@ -113,6 +116,18 @@ class SqliteStore(Store):
         """Write in one transaction what does not depend on each other."""
         left = None if since is None else self._patience - (monotonic() - since)
         return self.connections.write(left, write_each, writes, self._clock)
+
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        """See `Store.transact`."""
+        result: T = self.connections.write(timeout_seconds, self._act_within, act)
+        return result
+
+    def _act_within(self, connection: sqlite3.Connection, act: Callable[[Store], T]) -> T:
+        within = self._joined(Within(self._file, connection))
+        try:
+            return act(within)
+        finally:
+            within.connections.close()
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
@@ -181,8 +196,11 @@ class SqliteStore(Store):
 
     def on(self, connection: object) -> Store:
         """See `Store.on`; takes a `sqlite3.Connection` to the same file."""
+        return self._joined(Joined(self._file, connection))
+
+    def _joined(self, connections: Joined) -> SqliteStore:
         joined = copy(self)
-        joined.connections = Joined(self._file, connection)
+        joined.connections = connections
         joined._group = joined._new_group()
         return joined
 

@@ -1,0 +1,219 @@
+"""The hooks of a call: those in the transaction that writes, those after it, those of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from holdfast.errors import GuardFailedError, entity_name
+from holdfast.machine.codec import tag_of
+from holdfast.machine.hooks import Hook, HookKind
+from holdfast.record import Change
+from holdfast.service.call import Call
+from holdfast.service.decide import Answer, Binding
+from holdfast.service.decided import Decided
+from holdfast.service.origin import is_own_refusal
+from holdfast.service.records import decode_transition
+from holdfast.service.requests import Commit, Notify, Plan, Read, World
+from holdfast.service.runner import run
+from holdfast.service.within import Within, inside
+from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Store, Write
+
+W = TypeVar("W", bound=World)
+
+
+class HookRaised(Struct, frozen=True):
+    """What a hook in the transaction raised: nothing was written."""
+
+    decided: Decided
+    error: Exception
+
+    def among(self, answers: Sequence[Answer], decided: Sequence[Decided | None]) -> list[Answer]:
+        """Return the answers of calls, where that of the hook's own call is its error."""
+        return [
+            self.error if each is self.decided else answer
+            for answer, each in zip(answers, decided, strict=True)
+        ]
+
+
+class CommitWithHooks(Commit, frozen=True, kw_only=True):
+    """A commit whose hooks run in its transaction; answers with HookRaised where one raised."""
+
+    binding: Binding
+    decided: Sequence[Decided]
+    due: list[Callable[[], None]]
+    """What services that hooks called leave to be done after the commit."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it must be a commit of its own."""
+        return True
+
+    def perform(self, world: World) -> Any:
+        """Answer as `Commit` does, or with HookRaised."""
+
+        def act(joined: Store) -> list[Outcome]:
+            return run(self.plan(world.store, joined), on_store(world, joined))
+
+        return world.store.transact(act, timeout_seconds=self.timeout_seconds)
+
+    def plan(self, store: Store, joined: Store) -> Plan[list[Outcome]]:
+        """Return what is done in the transaction; raises KeptBack where nothing is to stay."""
+        before, after = self._hooks("before"), self._hooks("after")
+        self.due.clear()  # an attempt before this one may have left something
+        here = Within(store, joined, self.due, is_heard=self.binding.is_heard)
+        if before:
+            checks = [_check(write) for write in self.writes]
+            held = yield Commit((), checks=[*checks, *self.checks])
+            if all(outcome.applied for outcome in held):
+                here.busy = frozenset(self.entities)
+                yield from self._call(before, here)
+                here.busy = frozenset()
+        outcomes: list[Outcome] = yield Commit(
+            self.writes, self.checks, self.atomic, self.checkpoint
+        )
+        if not all(outcome.applied and not outcome.found for outcome in outcomes):
+            raise KeptBack(outcomes)
+        yield from self._call(after, here)
+        return outcomes
+
+    def _hooks(self, kind: HookKind) -> list[tuple[Hook, Decided]]:
+        return [(hook, each) for each in self.decided for hook in each.hooks(kind)]
+
+    def _call(self, hooks: Sequence[tuple[Hook, Decided]], here: Within) -> Plan[None]:
+        for hook, decided in hooks:
+            facts = yield from _facts(hook, decided)
+            try:
+                yield Notify(partial(inside, here, hook.call), facts, decided.call.within)
+            except Exception as error:  # noqa: BLE001 (it reaches its caller as it is)
+                raise KeptBack(HookRaised(decided, error)) from None
+
+
+def on_store(world: W, store: Store) -> W:
+    """Return the same world with another store."""
+    own = copy(world)
+    own.store = store
+    return own
+
+
+def with_hooks(binding: Binding, asked: Commit, decided: Sequence[Decided | None]) -> Commit:
+    """Return a commit with the hooks that run in its transaction, where there are any."""
+    made = [each for each in decided if each is not None and not each.failed]
+    if not any(each.hooks("before") or each.hooks("after") for each in made):
+        return asked
+    return CommitWithHooks(
+        asked.writes,
+        asked.checks,
+        asked.atomic,
+        asked.checkpoint,
+        asked.timeout_seconds,
+        binding=binding,
+        decided=made,
+        due=[],
+    )
+
+
+def after_commit(
+    binding: Binding, decided: Sequence[Decided | None], committed: Commit | None = None
+) -> Plan[None]:
+    """Call what is to be called after the commit, or leave it to whoever commits."""
+    for function in committed.due if isinstance(committed, CommitWithHooks) else ():
+        if binding.on_commit is None:
+            function()
+        else:
+            binding.on_commit(function)
+    for each in decided:
+        for hook in () if each is None or each.failed else each.hooks("after_commit"):
+            assert each is not None
+            facts = yield from _facts(hook, each)
+            if facts["transition"] is _GONE:
+                continue
+            reported = partial(_reported, hook, each.change)
+            if binding.on_commit is None:
+                yield Notify(reported, facts, each.call.within)
+            else:
+                binding.on_commit(partial(reported, facts))
+
+
+def after_failure(decided: Sequence[Decided | None], answers: Sequence[Answer]) -> Plan[None]:
+    """Call the failure hooks of the calls that are answered with an error."""
+    for each, answer in zip(decided, answers, strict=True):
+        if each is None or not isinstance(answer, Exception):
+            continue
+        for hook in _failure_hooks(each, answer):
+            facts = {"deps": each.deps, "change": each.change, "error": answer}
+            yield Notify(partial(_reported, hook, each.change), facts, each.call.within)
+
+
+def tried_blindly(binding: Binding, call: Call) -> Decided | None:
+    """Return what failure hooks are told of a call whose entity could not be loaded."""
+    if call.purge:
+        return None
+    machine = binding.machine
+    at = call.at or datetime.now(UTC)
+    aim = machine.aim_of(type(call.command))
+    to_state = None if aim is None else tag_of(aim)
+    change = Change(
+        machine.name, call.id, 0, None, call.command, None, call.metadata, at, None, to_state
+    )
+    return Decided(
+        machine, binding.deps, call, change, failed=True, has_before=False, has_after=False
+    )
+
+
+def _failure_hooks(decided: Decided, error: Exception) -> Iterator[Hook]:
+    if isinstance(error, GuardFailedError) and is_own_refusal(
+        decided.machine, decided.call.id, error
+    ):
+        yield from decided.hooks("on_guard_failure")
+    yield from decided.hooks("on_failure")
+
+
+_GONE = object()
+"""Stands for a transition that was purged before its hooks ran."""
+
+
+def _facts(hook: Hook, decided: Decided) -> Plan[dict[str, Any]]:
+    """Return what a hook may take; the transition is read where it takes one."""
+    change = decided.change
+    facts: dict[str, Any] = {"deps": decided.deps, "change": change, "transition": None}
+    if "transition" in hook.parameters:
+        rows: list[LogRow] = yield Read(
+            lambda store: store.history(
+                change.machine, change.id, after=change.version - 1, limit=1
+            )
+        )
+        facts["transition"] = _transition(decided, rows)
+    return facts
+
+
+def _transition(decided: Decided, rows: Sequence[LogRow]) -> object:
+    if not rows or rows[0].kind == "purged":
+        return _GONE
+    return decode_transition(decided.machine, rows[0])
+
+
+def _reported(hook: Hook, change: Change[Any, Any], facts: dict[str, Any]) -> None:
+    """Call a hook whose errors undo nothing, and log them."""
+    try:
+        hook.call(**facts)
+    except Exception:
+        import logging
+
+        logging.getLogger("holdfast").exception(
+            "%s of version %s of %s raised; the others run on",
+            hook.location,
+            change.version,
+            entity_name(change.machine, change.id),
+        )
+
+
+def _check(write: Write) -> Check:
+    row = write.entity
+    is_new = not write.log or write.log[0].from_type is None
+    return Check(row.machine, row.id, write.expected, is_new and write.expected > 0)
