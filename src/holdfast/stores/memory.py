@@ -69,8 +69,7 @@ class MemoryStore(Store):
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
         """See `Store.transact`."""
-        result: T = self._alone(self._transact, act)
-        return result
+        return cast("T", self._alone(self._transact, act))
 
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""

@@ -196,7 +196,9 @@ class Joined:
 class Within(Joined):
     """Drives steps in a transaction that the store itself has open."""
 
-    _is_known = True
+    @property
+    def _is_known(self) -> bool:
+        return True
 
 
 class AsyncJoined(Joined):

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from copy import copy
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from holdfast.stores import url_of
 from holdfast.stores.contract import (
@@ -119,8 +119,7 @@ class SqliteStore(Store):
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
         """See `Store.transact`."""
-        result: T = self.connections.write(timeout_seconds, self._act_within, act)
-        return result
+        return cast("T", self.connections.write(timeout_seconds, self._act_within, act))
 
     def _act_within(self, connection: sqlite3.Connection, act: Callable[[Store], T]) -> T:
         within = self._joined(Within(self._file, connection))
