@@ -29,6 +29,7 @@ EXPECTED_ERRORS = {
     "OutcomeUnknownError",
     "RetriesExhaustedError",
     "StoreError",
+    "TransientError",
     "VersionConflictError",
 }
 

@@ -221,12 +221,16 @@ class Supervisor:
         """Expect that every workload is answered anew, and that every worker has begun."""
         calm = time.monotonic()
         waiting = set(MACHINES)
-        while (waiting or not all(map(self._has_begun, self._workers))) and not self.violations:
+        while (waiting or not all(map(self._is_at_work, self._workers))) and not self.violations:
             self._replace_trapped()
             waiting -= self._answered_since(calm)
             if time.monotonic() > calm + PROGRESS_SECONDS:
                 self.violations.append(f"no progress of {sorted(waiting)} in {PROGRESS_SECONDS} s")
             time.sleep(0.05)
+
+    def _is_at_work(self, worker: Running) -> bool:
+        """Whether a worker has been told something, and is neither trapped nor killed."""
+        return self._has_begun(worker) and not worker.trap.passing and not worker.killed
 
     def _replace_trapped(self) -> None:
         """Start workers without a trap where those with one have gone."""

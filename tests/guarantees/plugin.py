@@ -46,7 +46,8 @@ class Recorder:
         elif report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             told_last = report.longreprtext if crash is None else crash.message.partition("\n")[0]
-            ran.reason = told_last.strip().splitlines()[-1][:200]
+            last = told_last.strip().splitlines()[-1]
+            ran.reason = last.removeprefix("Failed: ")[:200]
         self.ran.append(ran)
         self._write(ran)
 
