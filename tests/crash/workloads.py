@@ -14,7 +14,7 @@ from holdfast import Record, Request
 from holdfast.testing import Operation
 
 ACCOUNTS = ("a0", "a1", "a2", "a3")
-KEYS_AT_ONCE = 4
+KEYS_AT_ONCE = 2
 
 
 class Call(Struct, frozen=True):
