@@ -28,6 +28,7 @@ from holdfast.machine.transaction import begin
 from holdfast.record import Change, Context, Page, Record, Request, Transition
 from holdfast.service.async_service import AsyncService
 from holdfast.service.async_transaction import AsyncTransaction
+from holdfast.service.flow import Flow
 from holdfast.service.retry import CircuitBreaker, Conflict, Retry
 from holdfast.service.service import Service
 from holdfast.service.transact import transact
@@ -50,6 +51,7 @@ __all__ = [
     "Context",
     "DecodeError",
     "DefinitionError",
+    "Flow",
     "GuardFailedError",
     "HandlerCancelledError",
     "HoldfastError",

@@ -98,6 +98,16 @@ class Transition(Struct, Generic[S_co, C_co], frozen=True):
     digest: str
     """SHA-256 over the previous digest and every column of this entry, hexadecimal."""
 
+    @property
+    def actor(self) -> Any:
+        """Who did it: `by` in the metadata; None where that is not there."""
+        return self.metadata.get("by")
+
+    @property
+    def reason(self) -> Any:
+        """Why: `reason` in the metadata; None where that is not there."""
+        return self.metadata.get("reason")
+
 
 class Request(Struct, Generic[C_co], frozen=True):
     """One command of a batch, with what `handle` takes as keyword arguments."""

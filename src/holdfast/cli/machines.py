@@ -25,7 +25,7 @@ from holdfast.machine.check import Check
 def graph(*, target: str, as_json: bool) -> None:
     """Draw a machine as a Mermaid diagram, for Markdown files and the like.
 
-    TARGET may also name a Machine. The text is the same on a terminal and in a pipe.
+    TARGET may also name a Machine or a Flow. The text is the same on a terminal and in a pipe.
     """
     found = find_machine(target).graph()
     if as_json:
@@ -42,7 +42,7 @@ def check(*, target: str, as_json: bool | None) -> None:
 
     States that nothing leads to and commands that no state takes are mistakes: the exit code is 1
     then. Pairs of a state and a command without a handler may be on purpose, and are listed.
-    TARGET may also name a Machine.
+    TARGET may also name a Machine or a Flow.
     """
     found = find_machine(target).check()
     if in_json(as_json):

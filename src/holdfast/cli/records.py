@@ -265,7 +265,7 @@ def _command_cell(row: LogRow) -> str:
         return f"({row.kind})" if row.command_type is None else row.command_type
     fields = msgspec.json.decode(row.command)
     if isinstance(fields, dict):
-        fields.pop(TAG_FIELD, None)
+        fields = {k: v for k, v in fields.items() if k != TAG_FIELD and v is not None}
     text = msgspec.json.encode(fields).decode() if fields else ""
     return f"{row.command_type} {text}".rstrip()
 

@@ -13,7 +13,9 @@ from typing import Any
 from holdfast.cli.exits import Exit, Failure, describe, failure_of
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.machine.definition import Machine
+from holdfast.machine.flow.definition import FlowType
 from holdfast.service.async_service import AsyncService
+from holdfast.service.flow import Flow
 from holdfast.service.service import Service
 from holdfast.stores import file_of, open_store, read_only, url_of
 from holdfast.stores.contract import Store
@@ -76,16 +78,18 @@ def place_of(store: Store) -> str:
 
 
 def find_machine(target: str) -> AnyMachine:
-    """Return the machine that a target names, or that of the service it names."""
-    found = _find(target, Service, AsyncService, Machine)
+    """Return the machine that a target names, or that of the service or the flow it names."""
+    found = _find(target, Service, AsyncService, Machine, FlowType)
     return found if isinstance(found, Machine) else found.machine
 
 
 def find_machine_and_deps(target: str) -> tuple[AnyMachine, Any]:
     """Return the machine that a target names, with the dependencies of the service it names."""
-    found = _find(target, Service, AsyncService, Machine)
+    found = _find(target, Service, AsyncService, Machine, FlowType)
     if isinstance(found, Machine):
         return found, None
+    if isinstance(found, FlowType):
+        return found.machine, None
     return found.machine, found.plans.binding.deps
 
 
@@ -113,7 +117,8 @@ def _find(target: str, *kinds: type) -> Any:
 
 
 def _one(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    name = Flow.__name__ if kind is FlowType else kind.__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 def _import(target: str, name: str) -> Any:
@@ -163,7 +168,9 @@ def _unusable(target: str, reason: str) -> Failure:
 
 def _suggestions(module: Any, kinds: tuple[type, ...]) -> str:
     names = [
-        name for name, value in getattr(module, "__dict__", {}).items() if isinstance(value, kinds)
+        name
+        for name, value in getattr(module, "__dict__", {}).items()
+        if isinstance(value, kinds) and value is not Flow
     ]
     return f", and it has {', '.join(names[:5])}" if names else ""
 

@@ -161,9 +161,13 @@ class Machine(Hooked, Generic[S, C, D]):
         return tuple(cast("list[type[S]]", [cls for cls in self.states if cls not in sources]))
 
     def graph(self) -> Graph:
-        """Return which commands lead from which states to which, as the annotations declare."""
+        """Return which commands lead from which states to which, as the annotations declare.
+
+        Where an initial state is counted before the first transition, what leads on from there is
+        not repeated for no entity.
+        """
         self.compile()
-        return graph_of(self.name, self.states, self.commands, self.handlers)
+        return graph_of(self.name, self.states, self.commands, self.handlers, self.initial)
 
     def check(self) -> Check:
         """Return what looks forgotten: pairs without a handler, states nothing leads to."""

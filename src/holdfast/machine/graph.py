@@ -66,8 +66,12 @@ def graph_of(
     states: Sequence[type],
     commands: Sequence[type],
     handlers: Sequence[Signature],
+    initial: type | None = None,
 ) -> Graph:
-    """Read a graph off the annotations of handlers."""
+    """Read a graph off the annotations of handlers.
+
+    Where there is an initial state, what begins elsewhere leads on from there, and is drawn so.
+    """
     pairs = [
         (signature, source, tag_of(command))
         for signature in handlers
@@ -83,6 +87,7 @@ def graph_of(
             Edge(_name(source), command, _name(target), signature.name)
             for signature, source, command in pairs
             for target in signature.targets_from(source)
+            if initial in (None, target) or source is not NoneType
         ),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if pytest := sys.modules.get("pytest"):
     pytest.register_assert_rewrite("holdfast.testing.conformance")
 
+from holdfast.testing.callbacks import assert_calls, assert_guarded
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.history import (
     Entry,
@@ -30,6 +31,8 @@ __all__ = [
     "StoreConformance",
     "VacuousError",
     "ViolationError",
+    "assert_calls",
+    "assert_guarded",
     "check_history",
     "check_register",
     "log_entries",

@@ -1,0 +1,106 @@
+"""Makes a machine of a chart: a state class and a command class for each name, and its hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from operator import or_
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, defstruct
+from msgspec.structs import replace
+
+from holdfast.machine.definition import Machine
+from holdfast.machine.flow.callbacks import Callback
+from holdfast.machine.flow.chart import Chart
+from holdfast.machine.members import TAG_FIELD
+from holdfast.machine.model import Command, State
+
+if TYPE_CHECKING:
+    from holdfast.machine.hooks import Hook
+
+
+class Compiled(Struct, frozen=True):
+    """The machine of a flow, and its classes by the names of the states."""
+
+    machine: Machine[Any, Any, Any]
+    states: dict[str, type]
+    commands: dict[str, Callable[..., Any]]
+
+
+def compile_flow(chart: Chart, name: str, module: str) -> Compiled:
+    """Build the machine; an entity that does not exist counts as in the initial state."""
+    assert chart.initial is not None
+    states = {str(each): _member(State, each, module) for each in chart.states}
+    commands = {each: _member(Command, each, module, _EVENT) for each in states}
+    machine: Machine[Any, Any, Any] = Machine(
+        name, state=reduce(or_, states.values()), command=reduce(or_, commands.values())
+    )
+    for target, command in commands.items():
+        sources = [states[source] for source, to in chart.pairs if to == target]
+        if target == chart.initial or (chart.initial, target) in chart.pairs:
+            sources.append(NoneType)
+        if sources:
+            machine.on(_handler(chart.flow, sources, command, states[target]))
+    machine.initial = states[chart.initial]
+    for callback in chart.callbacks:
+        for hook in _hooks(chart, callback, states, commands):
+            machine.add_hook(hook)
+    machine.compile()
+    return Compiled(machine, states, commands)
+
+
+_EVENT = [("event", str | None, None)]
+"""What a command records beside its name: the event that triggered it, if one did."""
+
+
+def _member(base: type, name: str, module: str, fields: Iterable[Any] = ()) -> Any:
+    return defstruct(
+        str(name),
+        fields,
+        bases=(base,),
+        module=module,
+        tag=str(name),
+        tag_field=TAG_FIELD,
+        frozen=True,
+        forbid_unknown_fields=True,
+    )
+
+
+def _handler(flow: str, sources: Iterable[type], command: type, target: type) -> Any:
+    """Return the function that leads from each source to the target."""
+    made = target()
+
+    def enter(state: object, command: object) -> object:
+        return made
+
+    enter.__name__ = target.__name__
+    enter.__qualname__ = f"{flow}.{target.__name__}"
+    enter.__annotations__ = {"state": reduce(or_, sources), "command": command, "return": target}
+    return enter
+
+
+def _hooks(
+    chart: Chart, callback: Callback, states: dict[str, type], commands: dict[str, Any]
+) -> Iterator[Hook]:
+    """Return the hooks that are called where the callback is: of one transition at most one is.
+
+    What leads from the initial state leads from there too where there is no entity yet.
+    """
+    hook, is_failure = callback.hook, callback.hook.kind == "on_failure"
+    covered = [pair for pair in chart.pairs if callback.covers(*pair)]
+    taken = None if callback.to is None else frozenset(commands[name] for name in callback.to)
+    if callback.from_ is None and hook.kind != "guard":
+        if covered or is_failure or taken is None:
+            yield replace(hook, sources=None, commands=taken)
+        return
+    names = states if callback.from_ is None else callback.from_
+    if covered or is_failure:
+        yield replace(hook, sources=frozenset(states[name] for name in names), commands=taken)
+    # To record the initial state is no transition from it, and guards are not asked.
+    first = frozenset(commands[target] for source, target in covered if source == chart.initial)
+    if is_failure and chart.initial in names:
+        first = frozenset(commands.values()) if taken is None else taken
+    if first:
+        yield replace(hook, sources=frozenset((NoneType,)), commands=first)

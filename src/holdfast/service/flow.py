@@ -1,0 +1,390 @@
+"""The flow: named states around any object, bound to a store. What its body declares lies below."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
+from datetime import datetime
+from typing import Any, Generic, Self, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
+from typing_extensions import TypeVar
+
+from holdfast.errors import (
+    DefinitionError,
+    GuardFailedError,
+    InvalidTransitionError,
+    RejectedError,
+    ValidationError,
+    VersionConflictError,
+)
+from holdfast.machine.flow.definition import FlowType
+from holdfast.machine.flow.states import FlowEvent, FlowState
+from holdfast.record import Change, Transition
+from holdfast.service.call import MAX_KEY_BYTES, check_call, check_id, check_text, is_count
+from holdfast.service.decide import OnCommit
+from holdfast.service.decided import Decided
+from holdfast.service.origin import is_own_refusal
+from holdfast.service.records import decode_state
+from holdfast.service.requests import Load, Plan
+from holdfast.service.retry import Retry
+from holdfast.service.service import Service
+from holdfast.service.within import innermost
+from holdfast.stores.contract import Key, Loaded, Store
+
+Thing = TypeVar("Thing", default=Any)
+
+ONCE = Retry(attempts=1)
+BACKWARDS = 100
+"""How many transitions are read at once where the last of a kind is looked for."""
+
+
+class Look(Struct, frozen=True):
+    """The entity as a flow saw it."""
+
+    state: FlowState
+    version: int
+    """0 where there is no entity."""
+    live: Any
+    """The state of the machine; None where there is no entity."""
+    at: datetime
+
+
+class Flow(Generic[Thing], metaclass=FlowType):
+    """Named states, with guards and callbacks, around an object: inherit, and declare them.
+
+    Its state and its history are kept in a store under an id; where nothing is kept yet it is in
+    the initial state, which `record_initial` writes down at once. `retry` says what happens on
+    conflicts; without it they are raised.
+
+    Outside a transaction of the caller's it remembers what it saw until it transitions, whatever
+    comes of that, or until `reload`. One thread at a time uses it.
+    """
+
+    __slots__ = ("_remembered", "_service", "id", "object")
+
+    def __init__(
+        self,
+        object: Thing,
+        *,
+        store: Store,
+        id: str,
+        record_initial: bool = False,
+        retry: Retry = ONCE,
+    ) -> None:
+        self.object = object
+        self.id = check_id(id)
+        self._service = _Bound(type(self).machine, store, deps=object, retry=retry)
+        self._remembered: Look | None = None
+        if record_initial:
+            self.record_initial()
+
+    def __init_subclass__(
+        cls, *, name: str | None = None, abstract: bool = False, **options: Any
+    ) -> None:
+        """Take the name of the machine; an abstract flow is a template for others."""
+        super().__init_subclass__(**options)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} on {self._service.store.url}>"
+
+    def on(self, connection: object, *, on_commit: OnCommit | None = None) -> Self:
+        """Return the flow inside the transaction that is open on a connection of the caller's.
+
+        `on_commit` takes a function and calls it after the outermost commit: after-commit
+        callbacks need it. Nothing is remembered there, so that a rollback leaves nothing behind.
+        """
+        joined = copy(self)
+        joined._service = cast("_Bound", self._service.on(connection, on_commit=on_commit))
+        joined._remembered = None
+        return joined
+
+    def retry_conflicts(self, n: int = 1) -> Self:
+        """Return the flow as it loads and decides again on a conflict, n times at most.
+
+        In a transaction of the caller's nothing is tried again, for it would meet the same.
+        """
+        if not is_count(n):
+            raise DefinitionError(f"retry_conflicts takes a number from 0, not {n!r:.80}")
+        service = self._service
+        if service.plans.binding.is_joined:
+            return self
+        again = copy(self)
+        retry = replace(service.plans.binding.retry, attempts=n + 1)
+        again._service = _Bound(service.machine, service.store, deps=self.object, retry=retry)
+        return again
+
+    @property
+    def current_state(self) -> FlowState:
+        """The state the entity is in."""
+        return self._look().state
+
+    @property
+    def version(self) -> int:
+        """The version of the entity; 0 where nothing is kept yet."""
+        return self._look().version
+
+    @property
+    def history(self) -> list[Transition]:
+        """Every transition, oldest first."""
+        return self._service.history(self.id)
+
+    @property
+    def last_transition(self) -> Transition | None:
+        """The last transition; None where there was none."""
+        return next(self._backwards(), None)
+
+    @property
+    def allowed_transitions(self) -> list[FlowState]:
+        """The states that the rules lead to from here; guards are not asked."""
+        return type(self).chart.successors(self.current_state)
+
+    def in_state(self, *states: str) -> bool:
+        """Tell whether the entity is in one of the states."""
+        return self.current_state in [self._state(state) for state in states]
+
+    def last_transition_to(self, state: str) -> Transition | None:
+        """Return the last transition to a state; None where there was none."""
+        wanted = self._state(state)
+        return next((each for each in self._backwards() if each.to_state == wanted), None)
+
+    def can_transition_to(self, state: str) -> bool:
+        """Tell whether the rules lead to a state from here, and no guard refuses."""
+        return next(self._refusals(self._state(state)), None) is None
+
+    def why_not(self, state: str) -> list[RejectedError]:
+        """Return what refuses a transition: every guard that does, or that no rule allows it."""
+        return list(self._refusals(self._state(state)))
+
+    def transition_to(
+        self,
+        state: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+        key: str | None = None,
+    ) -> Transition:
+        """Bring the entity into a state, and return the transition.
+
+        `metadata` is JSON, kept with it; `by` and `reason` in it are shown as who and why.
+        `expected_version` is the version that the caller decided on. A transition with the same
+        `key` is made once, and answered with the first.
+
+        Raises InvalidTransitionError, GuardFailedError, VersionConflictError, StoreError, and what
+        a callback raises; nothing is written then, save where an after-commit callback raised.
+        """
+        return self._move(self._state(state), None, metadata, expected_version, key)
+
+    def try_transition_to(
+        self,
+        state: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+        key: str | None = None,
+    ) -> bool:
+        """Bring the entity into a state; return False where a rule or a guard of it refuses."""
+        try:
+            self._move(self._state(state), None, metadata, expected_version, key)
+        except (InvalidTransitionError, GuardFailedError) as error:
+            if not self._is_own(error):
+                raise
+            return False
+        return True
+
+    def trigger(
+        self,
+        event: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+        key: str | None = None,
+    ) -> Transition:
+        """Make the transition that an event names for the state the entity is in.
+
+        Of several, the first whose guards pass; where none do, the refusal is that of the first.
+        Takes and raises what `transition_to` does.
+        """
+        name = self._event(event)
+        made = None if key is None else self._made_by(key)
+        if made is not None:
+            return self._move(made, name, metadata, expected_version, key)
+        retry, attempt = self._service.plans.binding.retry, 1
+        while True:
+            try:
+                return self._trigger_once(name, metadata, expected_version, key)
+            except VersionConflictError:
+                if expected_version is not None or attempt >= retry.attempts:
+                    raise
+                time.sleep(retry.delay_seconds(attempt, 0.5))
+                attempt += 1
+
+    def record_initial(self) -> Transition | None:
+        """Write the initial state down where nothing is kept yet; guards are not asked."""
+        if self._look().live is not None:
+            return None
+        try:
+            return self._move(type(self).initial, None, None, 0, None)
+        except VersionConflictError:
+            return None
+
+    def reload(self) -> Self:
+        """Forget what was seen, so that the next question asks the store; return the flow."""
+        self._remembered = None
+        return self
+
+    def _move(
+        self,
+        target: FlowState,
+        event: FlowEvent | None,
+        metadata: Mapping[str, Any] | None,
+        expected_version: int | None,
+        key: str | None,
+    ) -> Transition:
+        self._remembered = None
+        service = self._service
+        if metadata is not None:
+            metadata = {
+                name: str(value) if isinstance(value, FlowState | FlowEvent) else value
+                for name, value in metadata.items()
+            }
+        command = type(self).compiled.commands[target](None if event is None else str(event))
+        record = service.handle(
+            self.id, command, metadata=metadata, expected_version=expected_version, key=key
+        )
+        [made] = service.history(self.id, after=record.version - 1, limit=1)
+        return made
+
+    def _trigger_once(
+        self,
+        event: FlowEvent,
+        metadata: Mapping[str, Any] | None,
+        expected_version: int | None,
+        key: str | None,
+    ) -> Transition:
+        self._remembered = None
+        look = self._look()
+        chart = type(self).chart
+        targets = [to for source, to in chart.pairs_of[event] if source == look.state]
+        if not targets:
+            raise self._untriggerable(event, look)
+        states = [chart.states[target] for target in targets]
+        free = [state for state in states if len(states) == 1 or self.can_transition_to(state)]
+        pinned = look.version if expected_version is None else expected_version
+        return self._move((free or states)[0], event, metadata, pinned, key)
+
+    def _untriggerable(self, event: FlowEvent, look: Look) -> InvalidTransitionError:
+        chart = type(self).chart
+        allowed = [
+            name
+            for name, pairs in chart.pairs_of.items()
+            if any(source == look.state for source, _ in pairs)
+        ]
+        machine = type(self).machine.name
+        return InvalidTransitionError(machine, str(look.state), str(event), allowed, self.id)
+
+    def _look(self) -> Look:
+        service = self._service
+        is_alone = not service.plans.binding.is_joined and innermost() is None
+        if is_alone and self._remembered is not None:
+            return self._remembered
+        look = _seen(type(self), service.look(self.id))
+        if is_alone:
+            self._remembered = look
+        return look
+
+    def _refusals(self, state: FlowState) -> Iterator[RejectedError]:
+        look, machine = self._look(), type(self).machine
+        successors = type(self).chart.successors(look.state)
+        if state not in successors:
+            allowed = list(map(str, successors))
+            yield InvalidTransitionError(
+                machine.name, str(look.state), str(state), allowed, self.id
+            )
+            return
+        decided = self._decided(look, state)
+        for hook in decided.hooks("guard"):
+            refusal = decided.refusal(hook)
+            if refusal is not None:
+                yield refusal
+
+    def _decided(self, look: Look, target: FlowState) -> Decided:
+        """Return what guards are asked about."""
+        compiled = type(self).compiled
+        machine, after = compiled.machine, compiled.states[target]()
+        call = check_call(machine, self.id, compiled.commands[target]())
+        change: Change[Any, Any] = Change(
+            machine.name,
+            self.id,
+            look.version + 1,
+            look.live,
+            call.command,
+            after,
+            {},
+            look.at,
+            str(look.state),
+            str(target),
+        )
+        return Decided(machine, self.object, call, change)
+
+    def _made_by(self, key: str) -> FlowState | None:
+        """Return the state that the first transition with a key led to; None before it."""
+        key = check_text("key", key, MAX_KEY_BYTES)
+        applied = self._service.look(self.id, key).applied.get(key)
+        return None if applied is None else type(self).chart.states.get(applied.row.to_type or "")
+
+    def _backwards(self) -> Iterator[Transition]:
+        """Return the transitions, the last one first."""
+        service, top = self._service, self._look().version
+        if not top:  # deleted, perhaps, and its last version not known
+            yield from reversed(self.history)
+        size = 1
+        while top:
+            after = max(0, top - size)
+            yield from reversed(service.history(self.id, after=after, limit=top - after))
+            top, size = after, BACKWARDS
+
+    def _state(self, name: str) -> FlowState:
+        found = type(self).chart.find(name)
+        if found is None:
+            raise self._stranger("state", name, type(self).chart.states)
+        return found
+
+    def _event(self, name: str) -> FlowEvent:
+        found = type(self).chart.find_event(name)
+        if found is None:
+            raise self._stranger("event", name, type(self).chart.events)
+        return found
+
+    def _stranger(self, role: str, name: object, known: Iterable[str]) -> ValidationError:
+        names = ", ".join(known) or "none"
+        return ValidationError(
+            f"{name!r:.80} is no {role} of {type(self).__name__}; they are {names}"
+        )
+
+    def _is_own(self, error: RejectedError) -> bool:
+        return is_own_refusal(type(self).machine, self.id, error)
+
+
+class _Bound(Service[Any, Any, Any]):
+    """The service of a flow, which looks at an entity together with what keys made of it."""
+
+    def look(self, id: str, *keys: str) -> Loaded:
+        """Return the entity as it is loaded."""
+        [loaded] = self._run(_load(Key(self.machine.name, id, keys)))
+        return loaded
+
+
+def _load(key: Key) -> Plan[list[Loaded]]:
+    loaded: list[Loaded] = yield Load([key])
+    return loaded
+
+
+def _seen(flow: FlowType, loaded: Loaded) -> Look:
+    row = loaded.entity
+    if row is None or row.state_type is None:
+        return Look(flow.initial, 0, None, loaded.now)
+    live = decode_state(flow.machine, row)
+    return Look(flow.chart.states[row.state_type], row.version, live, loaded.now)

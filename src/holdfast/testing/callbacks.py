@@ -1,0 +1,104 @@
+"""Assertions for users' tests: which guard refuses a transition, which hooks one calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from msgspec.structs import replace
+
+from holdfast.errors import GuardFailedError
+from holdfast.machine.definition import Machine
+from holdfast.machine.flow.definition import FlowType
+from holdfast.machine.hooks import Hook, Hooks
+from holdfast.service.flow import Flow
+
+Function = Callable[..., Any]
+
+
+def assert_guarded(
+    flow: Flow[Any], to: str, *, by: Function | str | None = None, reason: str | None = None
+) -> None:
+    """Assert that a guard refuses a transition from where the flow is; nothing is written.
+
+    `by` is the guard or its name, `reason` what it must give as its reason. That no rule leads
+    there is a failure too: no guard is asked then.
+    """
+    name = getattr(by, "__name__", by)
+    refusals = flow.why_not(to)
+    guards = [each for each in refusals if isinstance(each, GuardFailedError)]
+    way = f"{flow.current_state} to {to}"
+    if len(guards) < len(refusals):
+        raise AssertionError(f"no rule leads from {way}, so that no guard is asked")
+    if not guards:
+        raise AssertionError(f"no guard refuses from {way}")
+    found = [each for each in guards if name in (None, each.guard)]
+    if not found:
+        others = ", ".join(each.guard for each in guards)
+        raise AssertionError(f"{name} does not refuse from {way}; it is {others} that does")
+    if reason is not None and reason not in [each.reason for each in found]:
+        given = ", ".join(repr(each.reason) for each in found)
+        raise AssertionError(f"the reason not to go from {way} is {given}, not {reason!r}")
+
+
+@contextmanager
+def assert_calls(
+    of: FlowType | Machine[Any, Any, Any], *functions: Function, never: Iterable[Function] = ()
+) -> Generator[None]:
+    """Assert that what is done within calls guards and callbacks of a flow, or of a machine.
+
+    The functions must be called in their order, each as often as it is named; others may be called
+    in between, but none of `never`. What is done by other threads meanwhile counts too.
+    """
+    machine = of.machine if isinstance(of, FlowType) else of
+    unwanted = list(never)
+    hooks = list(machine.hooks or ())
+    _expect_hooks(machine, hooks, [*functions, *unwanted])
+    called: list[Function] = []
+    watched = Hooks()
+    for hook in hooks:
+        watched.add(_noting(hook, called))
+    own, machine.hooks = machine.hooks, watched
+    try:
+        yield
+    finally:
+        machine.hooks = own
+    _expect_calls(called, functions, unwanted)
+
+
+def _expect_hooks(
+    machine: Machine[Any, Any, Any], hooks: Iterable[Hook], functions: list[Function]
+) -> None:
+    if not functions:
+        raise AssertionError("assert_calls is given no function to look for")
+    known = [hook.function for hook in hooks]
+    for function in functions:
+        if function not in known:
+            raise AssertionError(f"{function!r} is no guard or callback of {machine.name}")
+
+
+def _noting(hook: Hook, called: list[Function]) -> Hook:
+    """Return a hook that notes its calls; the same in all else."""
+    function = hook.function
+
+    @wraps(function)
+    def note(*args: Any, **named: Any) -> Any:
+        called.append(function)
+        return function(*args, **named)
+
+    return replace(hook, function=note)
+
+
+def _expect_calls(
+    called: list[Function], functions: Iterable[Function], never: Iterable[Function]
+) -> None:
+    names = ", ".join(each.__name__ for each in called) or "nothing"
+    left = iter(called)
+    for function in functions:
+        if function not in left:  # takes from the iterator up to the one that is found
+            raise AssertionError(f"{function.__name__} was not called in its turn, but {names}")
+    for function in never:
+        if function in called:
+            raise AssertionError(f"{function.__name__} was called; in all, {names}")

@@ -1,0 +1,219 @@
+"""What a flow declares: states, rules, events, and the machine that it is compiled to."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from types import new_class
+from typing import Any
+
+import pytest
+
+from holdfast import DefinitionError, Flow
+
+
+class OrderFlow(Flow):
+    pending = Flow.state(initial=True)
+    checking_out = Flow.state()
+    purchased = Flow.state()
+    shipped = Flow.state()
+    cancelled = Flow.state()
+
+    pending.to(checking_out, cancelled)
+    checking_out.to(purchased, cancelled)
+    purchased.to(shipped)
+
+    cancel = Flow.event(pending.to(cancelled), checking_out.to(cancelled))
+
+
+def test_states_are_listed_in_the_order_of_their_definition() -> None:
+    """Given a flow, its states are those of its body."""
+    assert OrderFlow.states == ["pending", "checking_out", "purchased", "shipped", "cancelled"]
+
+
+def test_the_initial_state_is_the_one_that_says_so() -> None:
+    """Given a state with initial=True, it is where entities begin."""
+    assert OrderFlow.initial == "pending"
+    assert OrderFlow.initial is OrderFlow.pending
+
+
+def test_successors_tell_what_each_state_leads_to() -> None:
+    """Given the rules, states that lead nowhere are left out, as in a list of rules."""
+    assert OrderFlow.successors == {
+        "pending": ["checking_out", "cancelled"],
+        "checking_out": ["purchased", "cancelled"],
+        "purchased": ["shipped"],
+    }
+
+
+def test_what_is_listed_is_a_copy() -> None:
+    """Given a list of successors, changing it changes no rule."""
+    OrderFlow.successors["pending"].clear()
+    OrderFlow.states.clear()
+
+    assert OrderFlow.successors["pending"] == ["checking_out", "cancelled"]
+    assert len(OrderFlow.states) == 5
+
+
+def test_a_state_is_its_name() -> None:
+    """Given a state, it is equal to its name, is its key in a dict, and goes into JSON."""
+    assert OrderFlow.pending == "pending"
+    assert str(OrderFlow.pending) == OrderFlow.pending.name == "pending"
+    assert type(OrderFlow.pending.name) is str
+    assert {"pending": 1}[OrderFlow.pending] == 1
+    assert repr(OrderFlow.pending) == "OrderFlow.pending"
+    assert json.dumps([OrderFlow.pending]) == '["pending"]'
+
+
+def test_a_copy_of_a_state_is_its_name() -> None:
+    """Given a state that is copied or pickled, what arrives is text: the flow is code."""
+    assert copy.deepcopy(OrderFlow.pending) == "pending"
+    assert pickle.loads(pickle.dumps({"state": OrderFlow.pending})) == {"state": "pending"}
+
+
+def test_a_rule_may_have_several_sources_and_targets() -> None:
+    """Given one rule from two states to two, all four transitions are allowed."""
+
+    class Wide(Flow):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        c = Flow.state()
+        d = Flow.state()
+        Flow.transition(from_=[a, b], to=("c", d))
+
+    assert Wide.successors == {"a": ["c", "d"], "b": ["c", "d"]}
+
+
+def test_a_rule_without_sources_leads_from_every_other_state() -> None:
+    """Given a rule that only says where to, every state leads there, but for itself."""
+
+    class Stoppable(Flow):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        stopped = Flow.state()
+        a.to("b")
+        stop = Flow.event(Flow.transition(to=stopped))
+
+    assert Stoppable.successors == {"a": ["b", "stopped"], "b": ["stopped"]}
+    assert Stoppable.events == ["stop"]
+
+
+def test_rules_may_be_added_after_the_body_and_by_name() -> None:
+    """Given a flow that is not in use, rules are added to it, with names too."""
+
+    class Late(Flow):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        c = Flow.state()
+
+    Late.a.to("b")
+    Late.transition(from_="b", to=["c", "a"])
+
+    assert Late.successors == {"a": ["b"], "b": ["c", "a"]}
+
+
+def test_a_rule_that_is_said_twice_is_one() -> None:
+    """Given a rule and an event that repeats it, the transition is there once."""
+
+    class Twice(Flow):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        a.to(b)
+        a.to(b)
+        go = Flow.event(a.to(b))
+
+    assert Twice.successors == {"a": ["b"]}
+
+
+def test_a_state_may_lead_to_itself() -> None:
+    """Given a rule from a state to itself, it is a transition like any other."""
+
+    class Loop(Flow):
+        a = Flow.state(initial=True)
+        a.to(a)
+
+    assert Loop.successors == {"a": ["a"]}
+
+
+def test_a_state_may_be_stored_under_another_name() -> None:
+    """Given an attribute that cannot have the state's name, the name is given beside it."""
+
+    class Light(Flow):
+        on_ = Flow.state(name="on")
+        off = Flow.state(initial=True)
+        off.to(on_)
+        on_.to(off)
+
+    assert Light.states == ["on", "off"]
+    assert Light.on_ == "on"
+
+
+@pytest.mark.parametrize(
+    ("cls_name", "name"),
+    [
+        ("OrderFlow", "order"),
+        ("LoanApplicationFlow", "loan_application"),
+        ("HTTPCallFlow", "http_call"),
+        ("Order2Flow", "order2"),
+        ("Parcel", "parcel"),
+        ("Flow", "flow"),
+    ],
+)
+def test_a_flow_is_stored_under_the_name_of_its_class(cls_name: str, name: str) -> None:
+    """Given a class name, the machine's is its words without Flow at the end."""
+    flow: Any = new_class(cls_name, (Flow,), {"abstract": False}, _declare)
+    assert flow.machine.name == name
+
+
+def test_a_flow_may_be_stored_under_a_name_of_its_own() -> None:
+    """Given a name in the class statement, the machine has that one."""
+
+    class OrderFlow(Flow, name="shop.order"):
+        a = Flow.state(initial=True)
+
+    assert OrderFlow.machine.name == "shop.order"
+
+
+def test_the_graph_shows_names_and_the_initial_state() -> None:
+    """Given a flow, its diagram has its rules, and an arrow to where entities begin."""
+    assert OrderFlow.graph().mermaid().splitlines() == [
+        "stateDiagram-v2",
+        "    pending",
+        "    checking_out",
+        "    purchased",
+        "    shipped",
+        "    cancelled",
+        "    [*] --> pending : pending",
+        "    pending --> checking_out : checking_out",
+        "    checking_out --> purchased : purchased",
+        "    purchased --> shipped : shipped",
+        "    pending --> cancelled : cancelled",
+        "    checking_out --> cancelled : cancelled",
+        "    shipped --> [*]",
+        "    cancelled --> [*]",
+    ]
+
+
+def test_a_check_finds_a_state_that_nothing_leads_to() -> None:
+    """Given a state without a rule to it, the machine's check names it."""
+
+    class Lost(Flow):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        island = Flow.state()
+        a.to(b)
+
+    assert Lost.machine.check().unreachable == ("island",)
+    assert OrderFlow.machine.check().sound
+
+
+def test_the_machine_is_built_once() -> None:
+    """Given a flow, its machine is the same at every look, and closes the definition."""
+    assert OrderFlow.machine is OrderFlow.machine
+    with pytest.raises(DefinitionError, match="OrderFlow cannot be changed any more: it is in use"):
+        OrderFlow.shipped.to(OrderFlow.cancelled)
+
+
+def _declare(body: dict[str, Any]) -> None:
+    body["begun"] = Flow.state(initial=True)

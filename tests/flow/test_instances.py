@@ -1,0 +1,223 @@
+"""A flow around an object: what it remembers, what it costs, and where it cannot be used."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import pytest
+from tests.flow.databases import outer
+from tests.flow.orders import Order, Orders, begin, bring, noted, order_flow
+
+from holdfast import DefinitionError, NotFoundError, Service, ValidationError
+from holdfast.stores.contract import Store
+
+
+def counted(store: Store) -> tuple[Any, list[str]]:
+    """Return the store as it notes what is read."""
+    loads: list[str] = []
+    load = store.load
+
+    def noting(keys: Any) -> Any:
+        loads.append("load")
+        return load(keys)
+
+    watched = copy(store)
+    setattr(watched, "load", noting)  # noqa: B010 (a method)
+    return watched, loads
+
+
+def test_what_was_seen_is_remembered(store: Store) -> None:
+    """Given a look, when more is asked, then the store is not."""
+    watched, loads = counted(store)
+    order = begin(order_flow(), watched)
+    assert order.current_state == "pending"
+    assert order.in_state("pending")
+    assert order.can_transition_to("cancelled")
+    assert order.allowed_transitions
+    assert order.version == 0
+    assert loads == ["load"]
+
+
+def test_what_was_seen_is_forgotten_with_a_transition(store: Store) -> None:
+    """Given a look, when a transition is tried, whatever comes of it, then the next asks anew."""
+    flow = order_flow()
+    order = begin(flow, store)
+    assert order.current_state == "pending"
+    begin(flow, store).transition_to("checking_out")
+    assert order.current_state == "pending"
+    assert not order.try_transition_to("shipped")
+    assert order.current_state == "checking_out"
+
+
+def test_a_transition_is_decided_on_what_is_true(store: Store) -> None:
+    """Given a look that has become old, when the object transitions, then from where it is."""
+    flow = order_flow()
+    order = begin(flow, store)
+    assert order.current_state == "pending"
+    begin(flow, store).transition_to("checking_out")
+    assert order.transition_to("purchased").from_state == "checking_out"
+
+
+def test_a_reload_asks_anew(store: Store) -> None:
+    """Given a look that has become old, when reloaded, then the next question asks the store."""
+    flow = order_flow()
+    order = begin(flow, store)
+    assert order.current_state == "pending"
+    begin(flow, store).transition_to("cancelled")
+    assert order.current_state == "pending"
+    assert order.reload().current_state == "cancelled"
+
+
+def test_a_flow_on_a_connection_remembers_nothing(database: Store, database_url: str) -> None:
+    """Given a transaction, when others write in it, then the flow sees that at once."""
+    flow = order_flow()
+    order = begin(flow, database)
+    with outer(database_url) as transaction:
+        first, second = (order.on(transaction.connection) for _ in range(2))
+        assert first.current_state == "pending"
+        second.transition_to("checking_out")
+        assert first.current_state == "checking_out"
+        transaction.commit()
+    assert order.current_state == "checking_out"
+
+
+def test_a_transition_takes_part_in_the_callers_transaction(
+    database: Store, database_url: str
+) -> None:
+    """Given a transaction, when it is rolled back, then no transition was made."""
+    order = begin(order_flow(), database)
+    with outer(database_url) as transaction:
+        bring(order.on(transaction.connection), "checking_out", "purchased")
+        transaction.rollback()
+    assert order.history == []
+
+
+def test_callbacks_after_the_commit_wait_for_the_callers(
+    database: Store, database_url: str
+) -> None:
+    """Given a transaction, when it is committed, then after-commit callbacks are called."""
+    flow = order_flow()
+    flow.after()(lambda order: order.calls.append("after"))
+    flow.after_commit()(lambda order: order.calls.append("after_commit"))
+    order = begin(flow, database)
+    with outer(database_url) as transaction:
+        order.on(transaction.connection, on_commit=transaction.on_commit).transition_to("cancelled")
+        assert noted(order) == ["after"]
+        transaction.commit()
+        assert noted(order) == ["after_commit"]
+
+
+def test_callbacks_after_the_commit_need_to_be_told_of_it(
+    database: Store, database_url: str
+) -> None:
+    """Given such callbacks, when a transaction is joined without on_commit, then it is refused."""
+    flow = order_flow()
+    flow.after_commit()(lambda order: None)
+    order = begin(flow, database)
+    with outer(database_url) as transaction:
+        with pytest.raises(DefinitionError, match="on_commit"):
+            order.on(transaction.connection)
+        transaction.rollback()
+
+
+def test_a_callback_that_raises_leaves_the_callers_transaction_open(
+    database: Store, database_url: str
+) -> None:
+    """Given a callback that raises, when the transaction goes on, then what else it did is kept."""
+    flow = order_flow()
+
+    @flow.after(to="purchased")
+    def fail(order: Order) -> None:
+        raise LookupError
+
+    order = begin(flow, database)
+    with outer(database_url) as transaction:
+        joined = order.on(transaction.connection)
+        joined.transition_to("checking_out")
+        with pytest.raises(LookupError):
+            joined.transition_to("purchased")
+        assert joined.current_state == "checking_out"
+        joined.transition_to("cancelled")
+        transaction.commit()
+    assert [each.to_state for each in order.history] == ["checking_out", "cancelled"]
+
+
+def test_a_callback_transitions_another_flow_in_the_same_transaction(any_store: Store) -> None:
+    """Given a callback that brings another order on, when it raises then, both are as before."""
+    flow = order_flow()
+
+    @flow.after(to="cancelled")
+    def cancel_parcel(order: Order) -> None:
+        parcel = order_flow()(Order(), store=any_store, id="o-2")
+        parcel.transition_to("cancelled")
+        assert parcel.current_state == "cancelled"
+        if not order.in_stock:
+            raise LookupError
+
+    order = begin(flow, any_store)
+    order.object.in_stock = False
+    with pytest.raises(LookupError):
+        order.transition_to("cancelled")
+    parcel = flow(Order(), store=any_store, id="o-2")
+    assert (order.current_state, parcel.current_state) == ("pending", "pending")
+    order.object.in_stock = True
+    order.transition_to("cancelled")
+    assert (order.current_state, parcel.reload().current_state) == ("cancelled", "cancelled")
+
+
+def test_a_flow_and_a_service_of_its_machine_see_the_same(store: Store) -> None:
+    """Given a flow, when a service is bound to its machine, then records and finds are there."""
+    flow = order_flow()
+    bring(begin(flow, store), "checking_out")
+    orders = Service(flow.machine, store)
+    assert [record.id for record in orders.find(state="checking_out")] == ["o-1"]
+    assert orders.count_by_state() == {"checking_out": 1}
+
+
+def test_after_a_purge_it_is_in_the_initial_state(store: Store) -> None:
+    """Given an order that was erased, when asked, then nothing is known of it, and it may begin."""
+    flow = order_flow()
+    order = begin(flow, store)
+    bring(order, "checking_out", "purchased")
+    orders = Service(flow.machine, store)
+    orders.purge("o-1")
+    order.reload()
+    assert order.current_state == "pending"
+    assert order.transition_to("cancelled").version == 4
+    assert order.version == 4
+    with pytest.raises(NotFoundError):
+        orders.get("o-2")
+
+
+@pytest.mark.parametrize("id", ["", "a\0b", 3, None])
+def test_an_id_that_cannot_be_one_is_refused_at_once(store: Store, id: Any) -> None:
+    """Given what is no id, when a flow is made for it, then that is said."""
+    with pytest.raises(ValidationError):
+        order_flow()(Order(), store=store, id=id)
+
+
+def test_a_store_that_is_none_is_refused_at_once() -> None:
+    """Given a URL, when a flow is made with it, then it says to open it."""
+    with pytest.raises(DefinitionError, match="open it: open_store"):
+        order_flow()(Order(), store="memory://", id="o-1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_template_is_around_nothing(store: Store) -> None:
+    """Given an abstract flow, when one is made, then it says to inherit."""
+    with pytest.raises(DefinitionError, match="Orders is abstract: a template; inherit from it"):
+        Orders(Order(), store=store, id="o-1")
+
+
+def test_a_flow_shows_what_it_is_around(store: Store) -> None:
+    """Given a flow, its text names its class, its id and its store."""
+    assert repr(begin(order_flow(), store)) == f"<OrderFlow 'o-1' on {store.url}>"
+
+
+def test_an_object_may_be_nothing(store: Store) -> None:
+    """Given no object, when the order transitions, then callbacks are given None."""
+    flow: Any = order_flow()
+    seen: list[object] = []
+    flow.before()(lambda nothing: seen.append(nothing))  # noqa: PLW0108 (callbacks are functions)
+    flow(None, store=store, id="o-1").transition_to("cancelled")
+    assert seen == [None]
