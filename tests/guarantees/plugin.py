@@ -117,8 +117,11 @@ def _commit() -> str:
 
 
 def register(config: pytest.Config) -> None:
-    """Have this process record what it is told, where that is asked for or a soak is run."""
-    path = os.environ.get(RECORDS)
+    """Have this process record what it is told, where that is asked for or a soak is run.
+
+    The runs of pytest that tests start are no part of it, and are not asked.
+    """
+    path = os.environ.pop(RECORDS, None)
     is_soak = config.getoption("markexpr") == "soak"
     if not hasattr(config, "workerinput") and (path or is_soak):
         recorder = Recorder(Path(path) if path else None, tells=is_soak)
