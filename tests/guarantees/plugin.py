@@ -75,8 +75,9 @@ def summary(ran: list[Ran]) -> list[str]:
         passed = [each for each in of_it if each.outcome == "passed"]
         lines += [f"{test}: {len(passed)} of {len(of_it)} passed"]
         lines += [f"    {what}: {count:,}" for what, count in _seen(passed).items()]
-        lines += [f"    did not run: {reason}" for reason in _reasons(of_it, "skipped")]
-        lines += [f"    FAILED: {reason}" for reason in _reasons(of_it, "failed")]
+        lines += [f"    did not run: {reason}" for reason in _reasons(of_it)]
+        failed = [each for each in of_it if each.outcome == "failed"]
+        lines += [f"    FAILED{each.test.removeprefix(test)}: {each.reason}" for each in failed]
     return ["", "What ran, and what did not:", *lines] if lines else ["Nothing ran."]
 
 
@@ -89,9 +90,9 @@ def _seen(passed: list[Ran]) -> Mapping[str, int]:
     return {name: sum(each.seen.get(name, 0) for each in passed) for name in names}
 
 
-def _reasons(ran: list[Ran], outcome: str) -> list[str]:
-    """Return the reasons of those with an outcome, each with the number of tests."""
-    reasons = [each.reason for each in ran if each.outcome == outcome]
+def _reasons(ran: list[Ran]) -> list[str]:
+    """Return why some did not run, each reason with the number of tests."""
+    reasons = [each.reason for each in ran if each.outcome == "skipped"]
     return [f"{reason} ({reasons.count(reason)})" for reason in dict.fromkeys(reasons)]
 
 
