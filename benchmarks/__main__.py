@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.concurrent import measure_coroutines, measure_hot, measure_lone
+from benchmarks.flow import measure_flow
 from benchmarks.handle import measure_batches, measure_full, measure_normal
 from benchmarks.history import measure_history
 from benchmarks.measure import FULL, QUICK, Effort
@@ -20,6 +21,7 @@ MEASUREMENTS: dict[str, Callable[[Effort, str], list[Row]]] = {
     "full": measure_full,
     "normal": measure_normal,
     "batches": measure_batches,
+    "flow": measure_flow,
     "coroutines": measure_coroutines,
     "lone": measure_lone,
     "hot": measure_hot,

@@ -43,6 +43,7 @@ def test_a_quick_run_prints_every_measurement_and_leaves_nothing_behind(tmp_path
         "handle, NORMAL",
         "xstate-statemachine",
         "handle_many",
+        "transition_to",
         "64 coroutines",
         "a lone call",
         "for a hot id",

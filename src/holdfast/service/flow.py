@@ -17,18 +17,19 @@ from holdfast.errors import (
     GuardFailedError,
     InvalidTransitionError,
     RejectedError,
+    StoreError,
     ValidationError,
     VersionConflictError,
 )
+from holdfast.machine.codec import tag_of
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowEvent, FlowState
-from holdfast.record import Change, Transition
+from holdfast.record import Change, Record, Transition
 from holdfast.service.call import MAX_KEY_BYTES, check_call, check_id, check_text, is_count
 from holdfast.service.decide import OnCommit
 from holdfast.service.decided import Decided
 from holdfast.service.origin import is_own_refusal
-from holdfast.service.records import decode_state
-from holdfast.service.requests import Load, Plan
+from holdfast.service.records import decode_state, decode_transition
 from holdfast.service.retry import Retry
 from holdfast.service.service import Service
 from holdfast.service.within import innermost
@@ -170,7 +171,8 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
         `metadata` is JSON, kept with it; `by` and `reason` in it are shown as who and why.
         `expected_version` is the version that the caller decided on. A transition with the same
-        `key` is made once, and answered with the first.
+        `key` is made once, and answered with the first. Where the store fails between writing and
+        reading it back, what the log alone knows is left empty, and the position is 0.
 
         Raises InvalidTransitionError, GuardFailedError, VersionConflictError, StoreError, and what
         a callback raises; nothing is written then, save where an after-commit callback raised.
@@ -254,8 +256,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
         record = service.handle(
             self.id, command, metadata=metadata, expected_version=expected_version, key=key
         )
-        [made] = service.history(self.id, after=record.version - 1, limit=1)
-        return made
+        return service.made(record) or _told(record, command, metadata, key)
 
     def _trigger_once(
         self,
@@ -373,13 +374,44 @@ class _Bound(Service[Any, Any, Any]):
 
     def look(self, id: str, *keys: str) -> Loaded:
         """Return the entity as it is loaded."""
-        [loaded] = self._run(_load(Key(self.machine.name, id, keys)))
+        [loaded] = self._here().store.load([Key(self.machine.name, id, keys)])
         return loaded
 
+    def made(self, record: Record[Any]) -> Transition | None:
+        """Return the transition that a record was made by, None where it cannot be read."""
+        try:
+            store = self._here().store
+            rows = store.history(record.machine, record.id, after=record.version - 1, limit=1)
+        except StoreError:  # it was written all the same, and its caller has to be told so
+            return None
+        is_kept = rows and rows[0].kind != "purged"
+        return decode_transition(self.machine, rows[0]) if is_kept else None
 
-def _load(key: Key) -> Plan[list[Loaded]]:
-    loaded: list[Loaded] = yield Load([key])
-    return loaded
+
+def _told(
+    record: Record[Any], command: Any, metadata: Mapping[str, Any] | None, key: str | None
+) -> Transition:
+    """Return a transition of which nothing is known but what was asked for and answered."""
+    name = tag_of(type(command))
+    at = record.updated_at
+    return Transition(
+        0,
+        record.machine,
+        record.id,
+        record.version,
+        "command",
+        None,
+        name,
+        name,
+        command,
+        record.state,
+        metadata or {},
+        key,
+        None,
+        at,
+        at,
+        "",
+    )
 
 
 def _seen(flow: FlowType, loaded: Loaded) -> Look:

@@ -92,13 +92,7 @@ class Joined:
     @contextmanager
     def _borrowed(self) -> Generator[sqlite3.Connection]:
         """Lend the connection as statements expect one, whatever its caller made of it."""
-        if self._is_closed:
-            raise StoreError(f"{self._url} is closed; join it again with on(connection)")
-        if not self._connection.in_transaction:
-            raise StoreError(
-                f"no transaction is open on the connection that {self._url} is joined on; nothing "
-                'was done: execute "BEGIN IMMEDIATE" there before'
-            )
+        self._expect_open()
         with self._turn.lock:
             text_factory = self._connection.text_factory
             try:
@@ -107,12 +101,40 @@ class Joined:
             finally:
                 self._connection.text_factory = text_factory
 
+    def _expect_open(self) -> None:
+        """Raise StoreError where the connection is given back, or its transaction over."""
+        if self._is_closed:
+            raise StoreError(f"{self._url} is closed; join it again with on(connection)")
+        if not self._connection.in_transaction:
+            raise StoreError(
+                f"no transaction is open on the connection that {self._url} is joined on; nothing "
+                'was done: execute "BEGIN IMMEDIATE" there before'
+            )
+
 
 class Within(Joined):
     """Reads and writes in a transaction that the store itself has open on a connection."""
 
     def __init__(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
         self._join(file, connection)
+
+    def read(self, read: Callable[..., T], *given: Any) -> T:
+        """Read what the transaction sees, on the connection as the store has it."""
+        try:
+            with self._turn.lock:
+                self._expect_open()
+                return read(self._connection, *given)
+        except ERRORS as error:
+            raise store_error("read", self._url, error) from error
+
+    def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
+        """Apply in a savepoint; there is nobody to wait for."""
+        try:
+            with self._turn.lock:
+                self._expect_open()
+                return _apply(self._connection, apply, given)
+        except ERRORS as error:
+            raise store_error("write", self._url, error) from error
 
 
 class _Borrowed:

@@ -124,6 +124,12 @@ def write_on_terms(
     return outcomes
 
 
+def judge_checks(connection: sqlite3.Connection, checks: Sequence[Check]) -> list[Outcome]:
+    """Return what comes of a commit of checks alone, in a transaction that shuts writers out."""
+    outcomes = [_is_at(connection, check) for check in checks]
+    return all_or_none((), outcomes) or outcomes
+
+
 _Bound = tuple[tuple[Any, ...], list[tuple[Any, ...]]]
 """A write as the parameters of its statements: of the entity, and of each row of the log."""
 

@@ -34,6 +34,7 @@ from holdfast.stores.sqlite.statements import (
     QUERIES,
     Terms,
     begin_moment,
+    judge_checks,
     load,
     rows_as_stored,
     rows_of,
@@ -110,6 +111,8 @@ class SqliteStore(Store):
                     return outcomes
             return self._group.commit(writes)
         terms = Terms(atomic, checks, checkpoint)
+        if not writes and checkpoint is None and isinstance(self.connections, Within):
+            return self.connections.read(judge_checks, checks)
         return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
 
     def _write_together(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
