@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ctypes import Array, c_longlong
 from functools import partial
 from multiprocessing.sharedctypes import RawArray
-from os import kill, pipe, read, waitpid, write
+from os import close, kill, pipe, read, waitpid, write
 from random import Random
 
 from tests.crash.forks import fork
@@ -38,7 +38,10 @@ class Line:
         self._happened = RawArray(c_longlong, len(FATES))
         reading, writing = pipe()
         self.pid = fork(lambda: self._run(url, writing))
+        close(writing)
         self.url = read(reading, 10_000).decode()
+        close(reading)
+        assert self.url, "the line to the server could not be opened"
 
     def counts(self) -> Counter[str]:
         """Return how many commits met which fate."""

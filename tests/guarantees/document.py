@@ -185,7 +185,7 @@ def _sessions(sessions: Sequence[Session], lines: Sequence[Line]) -> Iterator[st
             [
                 f"`make {session.name}`",
                 session.began,
-                f"{session.seconds / 60:.0f} min",
+                f"{session.seconds / 60:.0f} min" + ", interrupted" * session.interrupted,
                 f"{session.holdfast}, {session.commit}",
                 session.python,
                 session.sqlite,

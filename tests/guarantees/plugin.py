@@ -51,8 +51,9 @@ class Recorder:
         self.ran.append(ran)
         self._write(ran)
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write down when and by what they were run, which is known at the end."""
+        self._session.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
         self._session.seconds = round(time.monotonic() - self._began)
         self._write(self._session)
 

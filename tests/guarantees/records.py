@@ -26,6 +26,7 @@ class Session(msgspec.Struct, tag="session"):
     cores: int
     scale: float
     seconds: int = 0
+    interrupted: bool = False
 
 
 class Ran(msgspec.Struct, tag="ran"):
