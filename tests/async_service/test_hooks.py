@@ -1,147 +1,145 @@
-"""Hooks of calls that share a thread: they see their callers' context, and harm nobody else."""
+"""Hooks of what coroutines send: in the service's own transactions, and in their callers'."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from tests.async_service.support import Run, WatchedStore, rival_on, service_on, total, until
+from tests.service.bills import BillCommand, BillState, Diary, Note, Pay, Place, bill, raising
 
-from holdfast import (
-    AsyncService,
-    Conflict,
-    Machine,
-    Record,
-    Request,
-    RetriesExhaustedError,
-    Retry,
-    Service,
-    VersionConflictError,
-)
-from holdfast.stores.contract import Outcome, Write
-from holdfast.testing.sample import Add, Open
+from holdfast import AsyncService, DefinitionError, GuardFailedError, Service, open_store
+from holdfast.stores.contract import Store
 
-user: ContextVar[str] = ContextVar("user", default="nobody")
+COMMITTED = ["after_commit", "after_commit 2"]
+AsyncBills = AsyncService[BillState, BillCommand, Diary]
 
 
-class TooHotError(Exception):
-    """What the hook raises."""
+@pytest.fixture
+def diary() -> Diary:
+    """Return what the hooks write down."""
+    return Diary()
 
 
-async def caught(work: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine returns or raises, what ends programs too."""
-    try:
-        return await work
-    except BaseException as error:  # noqa: BLE001 (the answer)
-        return error
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Return a store with one bill."""
+    urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/bills.db"}
+    url = urls.get(request.param) or request.getfixturevalue("postgres_url")
+    with open_store(url, migrate=True) as store:
+        Service(bill, store, deps=Diary()).handle("b-1", Place(5))
+        yield store
 
 
-@pytest.mark.parametrize("raised", [TooHotError, SystemExit])
-def test_what_a_hook_raises_reaches_the_call_that_met_the_conflict(
-    run: Run, store: WatchedStore, raised: type[BaseException]
-) -> None:
-    """Beside it nothing is lost, and nothing is applied twice."""
+def test_hooks_run_in_their_order(store: Store, diary: Diary) -> None:
+    """As they do for callers that block."""
 
-    def hook(conflict: Conflict) -> None:
-        raise raised(conflict.id)
+    async def main() -> None:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+        assert (await bills.handle("b-1", Pay())).version == 2
 
-    service = service_on(store, retry=Retry(on_conflict=hook))
-
-    async def scene() -> None:
-        store.hold()
-        warm = asyncio.create_task(service.handle("warm", Add()))
-        await until(lambda: store.commits)
-        answers = [
-            asyncio.create_task(caught(work))
-            for work in (
-                service.handle("a", Add(), expected_version=9),
-                service.handle("b", Add()),
-                service.handle("c", Add()),
-            )
-        ]
-        store.release()
-        await warm
-        assert [type(await answer) for answer in answers] == [raised, Record, Record]
-
-    run(scene())
-    assert [rival_on(store).get(id).version for id in "bc"] == [1, 1]
+    asyncio.run(main())
+    assert diary.hooks == ["guard", "guard 2", "before", "after", *COMMITTED]
 
 
-def test_nothing_is_applied_again_once_a_commit_was_asked(
-    run: Run, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the commit ends with, it may have happened."""
-    commit = store.commit
+def test_calls_that_are_coalesced_have_their_own_hooks(store: Store, diary: Diary) -> None:
+    """What one refuses or raises is the answer of its own call."""
 
-    def commit_and_end(writes: Sequence[Write], **options: Any) -> list[Outcome]:
-        commit(writes, **options)
-        raise SystemExit(3)
+    async def main() -> list[Any]:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+        await asyncio.gather(*[bills.handle(f"b-{n}", Place(5)) for n in range(2, 20)])
+        diary.entries.clear()
+        diary.acts["after"] = lambda change: change.id != "b-3" or raising(LookupError())(change)
+        cards = {"b-2": "blocked"}
+        calls = [bills.handle(f"b-{n}", Pay(cards.get(f"b-{n}", "4"))) for n in range(1, 20)]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    monkeypatch.setattr(store, "commit", commit_and_end)
-    service = service_on(store)
-
-    async def scene() -> None:
-        answers = await asyncio.gather(*(caught(service.handle(id, Add())) for id in "abb"))
-        assert [type(answer) for answer in answers] == [SystemExit] * 3
-        monkeypatch.setattr(store, "commit", commit)
-
-    run(scene())
-    assert (total(store, "a"), total(store, "b")) == (1, 2)
+    answers = asyncio.run(main())
+    assert [type(answer) for answer in answers[1:3]] == [GuardFailedError, LookupError]
+    assert [answer.version for answer in (*answers[:1], *answers[3:])] == [2] * 17
+    assert diary.hooks.count("after_commit") == 17
+    assert Service(bill, store, deps=diary).get("b-3").version == 1
 
 
-@pytest.mark.parametrize("kind", ["plain", "awaited"])
-def test_hooks_see_the_context_variables_of_their_caller(
-    run: Run, store: WatchedStore, kind: str
-) -> None:
-    """Though the commit is made in a thread, or in a task that serves many callers."""
-    seen: list[tuple[str, str]] = []
-    retry = Retry(on_conflict=lambda conflict: seen.append((conflict.id, user.get())), attempts=1)
-    service = AsyncService(counter(kind), store, retry=retry)
-    rival = Service(counter("plain"), store)
+def test_hooks_see_the_context_variables_of_their_caller(store: Store, diary: Diary) -> None:
+    """All of them, wherever they run."""
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    seen: dict[str, str] = {}
+    for hook in ("guard", "before", "after", "after_commit", "on_guard_failure"):
+        diary.acts[hook] = lambda change, hook=hook: seen.__setitem__(hook, caller.get())  # type: ignore[misc]  # (a default binds it)
 
-    def overtake(writes: Sequence[Write]) -> None:
-        store.before_commit = lambda writes: None
-        rival.handle(writes[0].entity.id, Add())
+    async def main() -> None:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+        caller.set("ann")
+        with pytest.raises(GuardFailedError):
+            await bills.handle("b-1", Pay("blocked"))
+        await bills.handle("b-1", Pay())
 
-    async def expect(id: str) -> None:
-        user.set(f"caller of {id}")
-        with pytest.raises(VersionConflictError):
-            await service.handle(id, Add(), expected_version=9)
-
-    async def scene() -> None:
-        await asyncio.gather(*(expect(f"e-{number}") for number in range(5)))
-        user.set("late")
-        store.before_commit = overtake
-        with pytest.raises(RetriesExhaustedError):
-            await service.handle("l", Add())
-        user.set("purge")
-        store.before_commit = overtake
-        with pytest.raises(RetriesExhaustedError):
-            await service.purge("l")
-        user.set("batch")
-        await service.handle_many([Request("b", Add(), expected_version=9)])
-        await service.handle_many(
-            [("b", Add())], atomic=True, before_commit=lambda _: seen.append(("", user.get()))
-        )
-
-    run(scene())
-    told = [("l", "late"), ("l", "purge"), ("b", "batch"), ("", "batch")]
-    expected = [(f"e-{number}", f"caller of e-{number}") for number in range(5)]
-    assert sorted(seen) == sorted([*expected, *told])
+    asyncio.run(main())
+    assert set(seen) == set(diary.acts)
+    assert set(seen.values()) == {"ann"}
 
 
-def counter(kind: str) -> Machine[Open, Add, None]:
-    """Return a machine that counts, in a plain handler or in one that is awaited."""
-    machine = Machine("counter", state=Open, command=Add)
+def test_a_hook_joins_with_a_service_that_blocks(store: Store, diary: Diary) -> None:
+    """One that is awaited is refused at once."""
+    other = Service(bill, store, deps=Diary())
 
-    def add(state: Open | None, command: Add) -> Open:
-        return Open((state or Open()).count + command.by)
+    async def main() -> None:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+        diary.acts["before"] = lambda change: other.handle("b-2", Place(1))
+        diary.acts["after"] = raising(LookupError("no"))
+        with pytest.raises(LookupError):
+            await bills.handle("b-1", Pay())
+        assert await bills.history("b-2") == []
+        del diary.acts["after"]
+        diary.acts["before"] = lambda change: asyncio.run(bills.handle("b-2", Place(1)))
+        with pytest.raises(DefinitionError):
+            await bills.handle("b-1", Pay())
+        assert (await bills.get("b-1")).version == 1
 
-    async def add_later(state: Open | None, command: Add) -> Open:
-        return add(state, command)
+    asyncio.run(main())
 
-    machine.on(add if kind == "plain" else add_later)
-    return machine
+
+def test_a_transaction_has_the_hooks_of_what_it_stages(store: Store, diary: Diary) -> None:
+    """Around its one commit."""
+
+    async def main() -> None:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+        async with bills.begin() as together:
+            await together.prepare("b-1", Pay())
+            await together.prepare("b-1", Note("x"))
+        assert (await bills.get("b-1")).version == 3
+
+    asyncio.run(main())
+    assert diary.hooks[-6:] == ["before", "after", *COMMITTED * 2]
+
+
+def test_hooks_join_a_connection_that_is_awaited(postgres_url: str, diary: Diary) -> None:
+    """In its transaction; what follows the commit is handed over."""
+    due: list[Callable[[], None]] = []
+
+    async def main() -> None:
+        with open_store(postgres_url, migrate=True) as store:
+            bills: AsyncBills = AsyncService(bill, store, deps=diary)
+            await bills.handle("b-1", Place(5))
+            async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+                joined = bills.on(connection, on_commit=due.append)
+                diary.acts["after"] = raising(LookupError("no"))
+                with pytest.raises(LookupError):
+                    await joined.handle("b-1", Pay())
+                diary.acts.clear()
+                diary.entries.clear()
+                assert (await joined.handle("b-1", Pay())).version == 2
+                assert diary.hooks == ["guard", "guard 2", "before", "after"]
+                assert (await bills.get("b-1")).version == 1
+                await connection.commit()
+            assert (await bills.get("b-1")).version == 2
+
+    asyncio.run(main())
+    for function in due:
+        function()
+    assert diary.hooks[-2:] == COMMITTED

@@ -1,120 +1,469 @@
-"""The hook that watches conflicts: what it raises is the answer of the calls that met them."""
+"""Guards and callbacks of typed machines: when they run, what they see, what undoes what."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.service.orders import CountingStore, Desk, Note, Orders, Place, order
+from tests.service.bills import (
+    BillCommand,
+    Bills,
+    Diary,
+    Note,
+    Paid,
+    Pay,
+    Place,
+    Remove,
+    bill,
+    memo,
+    raise_for,
+    raising,
+    raising_now,
+    stands,
+)
+from tests.service.orders import CountingStore
 
-from holdfast import BatchError, Conflict, DefinitionError, Record, Request, Retry, Service
-from holdfast.stores.contract import Store
+from holdfast import (
+    BatchError,
+    Change,
+    CommandRejectedError,
+    DefinitionError,
+    GuardFailedError,
+    InvalidTransitionError,
+    Retry,
+    Service,
+    StoreError,
+    VersionConflictError,
+    open_store,
+)
+from holdfast.stores.contract import CommitUncertainError, Store
 
-
-class TooHotError(Exception):
-    """What the hook raises."""
-
-
-def hooked(store: Store, desk: Desk, hook: Callable[[Conflict], object], **limits: Any) -> Orders:
-    """Return a service whose conflicts are told to a hook."""
-    retry = Retry(initial_seconds=0.001, on_conflict=hook, **limits)
-    return Service(order, store, deps=desk, retry=retry)
-
-
-def give_up(conflict: Conflict) -> None:
-    """Raise, as a hook that does not only watch."""
-    raise TooHotError(conflict.id)
-
-
-def kinds(answers: list[Any]) -> list[type]:
-    """Return the type of each answer."""
-    return [type(answer) for answer in answers]
-
-
-def test_a_stale_expectation_is_told_before_anything_is_written(store: Store, desk: Desk) -> None:
-    """What the hook raises then takes nothing from the other calls."""
-    counting = CountingStore(store)
-    written_before: list[int] = []
-
-    def hook(conflict: Conflict) -> None:
-        written_before.append(len(counting.commits))
-        give_up(conflict)
-
-    orders = hooked(counting, desk, hook)
-    answers = orders.handle_many(
-        [
-            ("a", Place(total=1)),
-            Request("b", Place(total=1), expected_version=9),
-            ("b", Place(total=2)),
-            ("c", Place(total=1)),
-        ]
-    )
-    assert kinds(answers) == [Record, TooHotError, Record, Record]
-    assert written_before == [0]
-    assert orders.count_by_state() == {"Pending": 3}
-    assert [(spot.id, spot.conflicts) for spot in orders.contention()] == [("b", 1)]
+COMMITTED = ["after_commit", "after_commit 2"]
 
 
-def test_a_conflict_of_one_entity_is_no_other_entitys(store: Store, desk: Desk) -> None:
-    """The commit wrote the others; the hook is asked about the one."""
-    orders = hooked(store, desk, give_up)
-    rival = Service(order, store, deps=Desk())
-    orders.handle_many([("a", Place(total=1)), ("b", Place(total=1))])
-    desk.interrupts.append(lambda: rival.handle("a", Note(text="first")))
-
-    answers = orders.handle_many(
-        [("a", Note(text="x")), ("a", Note(text="y")), ("b", Note(text="z"))]
-    )
-
-    assert kinds(answers) == [TooHotError, TooHotError, Record]
-    assert [orders.get(id).version for id in "ab"] == [2, 2]
+@pytest.fixture
+def diary() -> Diary:
+    """Return what the hooks write down."""
+    return Diary()
 
 
-def test_all_or_none_is_none_where_the_hook_raises(store: Store, desk: Desk) -> None:
-    """The error is told by index, like any other."""
-    orders = hooked(store, desk, give_up)
-    with pytest.raises(BatchError) as caught:
-        orders.handle_many(
-            [("a", Place(total=1)), Request("b", Place(total=1), expected_version=9)], atomic=True
-        )
-    assert {place: type(error) for place, error in caught.value.failures.items()} == {
-        1: TooHotError
-    }
-    assert orders.count_by_state() == {}
+@pytest.fixture
+def bills(store: Store, diary: Diary) -> Bills:
+    """Return the service, with one bill placed."""
+    bills = Service(bill, store, deps=diary)
+    bills.handle("b-1", Place(5))
+    diary.entries.clear()
+    return bills
 
 
-def test_what_ends_a_program_ends_the_batch_before_it_is_written(store: Store, desk: Desk) -> None:
-    """It is nobody's answer."""
-
-    def interrupt(conflict: Conflict) -> None:
-        raise KeyboardInterrupt
-
-    orders = hooked(store, desk, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        orders.handle_many(
-            [("a", Place(total=1)), Request("b", Place(total=1), expected_version=9)]
-        )
-    assert orders.count_by_state() == {}
+def test_hooks_run_in_their_order(bills: Bills, diary: Diary) -> None:
+    """Guards, what comes before, the write, what comes after, what follows the commit."""
+    bills.handle("b-1", Pay())
+    assert diary.hooks == ["guard", "guard 2", "before", "after", *COMMITTED]
+    assert {entry[1:4] for entry in diary.entries} == {("Pending", "Paid", 2)}
+    assert diary.entries[3][4:] == (2, "Paid")
 
 
-@pytest.mark.parametrize("met", ["stale", "late"])
-def test_any_error_of_the_hook_arrives_as_it_was_raised(store: Store, desk: Desk, met: str) -> None:
-    """Also the one that ends iterations."""
-    orders = hooked(store, desk, lambda conflict: next(iter(())))
-    rival = Service(order, store, deps=Desk())
-    orders.handle("a", Place(total=1))
-    if met == "late":
-        desk.interrupts.append(lambda: rival.handle("a", Note(text="first")))
-    with pytest.raises(StopIteration):
-        orders.handle("a", Note(text="x"), expected_version=9 if met == "stale" else None)
+def test_a_hook_is_called_for_its_transitions_alone(bills: Bills, diary: Diary) -> None:
+    """A filter takes states before and after, and commands."""
+    bills.handle("b-1", Note("x"))
+    assert diary.hooks == COMMITTED
+    bills.handle("b-1", Remove())
+    assert diary.entries[-1][:4] == ("after_commit 2", "Pending", None, 3)
 
 
-def test_a_hook_that_nobody_would_await_is_refused() -> None:
-    """When the `Retry` is made, and not at the first conflict."""
+def test_what_hooks_see_of_the_store(bills: Bills, diary: Diary, store: Store) -> None:
+    """A service in a hook sees its transaction; what another thread sees comes with the commit."""
+    seen: list[tuple[str, int]] = []
 
-    async def hook(conflict: Conflict) -> None:
-        pass
+    def look(hook: str) -> Callable[[Change], object]:
+        return lambda change: seen.append((hook, bills.get("b-1").version))
 
-    with pytest.raises(DefinitionError, match="plain function"):
-        Retry(on_conflict=hook)
+    for hook in ("guard", "before", "after", "after_commit"):
+        diary.acts[hook] = look(hook)
+    bills.handle("b-1", Pay())
+    assert seen == [("guard", 1), ("before", 1), ("after", 2), ("after_commit", 2)]
+
+
+def test_a_guard_refuses_with_its_reason(bills: Bills, diary: Diary) -> None:
+    """The first that refuses ends it; nothing is written, and nothing else is called."""
+    with pytest.raises(GuardFailedError) as refused:
+        bills.handle("b-1", Pay("blocked"))
+    assert (refused.value.guard, refused.value.reason) == ("card_is_good", "the card is blocked")
+    assert (refused.value.machine, refused.value.id) == ("bill", "b-1")
+    assert diary.hooks == ["guard", "on_guard_failure", "on_failure"]
+    assert diary.entries[1][1:] == ("Pending", "Paid", 2, "card_is_good", "the card is blocked")
+    assert stands(bills) == (1, "Pending")
+
+
+def test_a_guard_may_give_its_reason_by_raising(bills: Bills) -> None:
+    """CommandRejectedError in a guard is its refusal."""
+    bills.handle("b-2", Place(101))
+    with pytest.raises(GuardFailedError, match="too high") as refused:
+        bills.handle("b-2", Pay())
+    assert refused.value.guard == "total_is_allowed"
+
+
+def test_what_else_a_guard_raises_is_no_refusal(bills: Bills, diary: Diary) -> None:
+    """It arrives as it is, and the failure hook is told."""
+    diary.acts["guard"] = raising(ZeroDivisionError("bug"))
+    with pytest.raises(ZeroDivisionError):
+        bills.handle("b-1", Pay())
+    assert diary.hooks == ["guard", "on_failure"]
+
+
+def test_a_preview_asks_the_guards(bills: Bills, diary: Diary) -> None:
+    """It calls no other hook."""
+    with pytest.raises(GuardFailedError):
+        bills.preview("b-1", Pay("blocked"))
+    assert bills.preview("b-1", Pay()).to_state == "Paid"
+    assert diary.hooks == ["guard", "guard", "guard 2"]
+
+
+@pytest.mark.parametrize("hook", ["before", "after"])
+def test_what_a_callback_raises_undoes_everything(bills: Bills, diary: Diary, hook: str) -> None:
+    """Its error arrives as it is; a second try finds the bill as it was."""
+    error = LookupError("no")
+    diary.acts[hook] = raising(error)
+    with pytest.raises(LookupError) as raised:
+        bills.handle("b-1", Pay())
+    assert raised.value is error
+    assert diary.hooks[-1] == "on_failure"
+    assert stands(bills) == (1, "Pending")
+    diary.acts.clear()
+    assert bills.handle("b-1", Pay()).version == 2
+
+
+@pytest.mark.parametrize("hook", ["guard", "before", "after", "after_commit"])
+def test_a_stop_iteration_is_an_error_like_any_other(
+    bills: Bills, diary: Diary, hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lets plans end does not end them here."""
+    diary.acts[hook] = raising(StopIteration("x"))
+    if hook == "after_commit":
+        assert bills.handle("b-1", Pay()).version == 2
+    else:
+        with pytest.raises(StopIteration):
+            bills.handle("b-1", Pay())
+        assert stands(bills) == (1, "Pending")
+
+
+def test_a_callback_that_fails_after_the_commit_stops_no_other(
+    bills: Bills, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The transition stands, its caller is answered, and the error is logged."""
+    diary.acts["after_commit"] = raising(ZeroDivisionError("bug"))
+    with caplog.at_level(logging.ERROR, "holdfast"):
+        assert bills.handle("b-1", Pay()).version == 2
+    assert diary.hooks[-2:] == COMMITTED
+    [logged] = caplog.records
+    assert "first_after_commit" in logged.getMessage()
+    assert "version 2 of bill 'b-1'" in logged.getMessage()
+    assert logged.exc_info is not None
+    assert isinstance(logged.exc_info[1], ZeroDivisionError)
+
+
+def test_a_failure_hook_that_fails_hides_no_error(
+    bills: Bills, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller is told why its command failed."""
+    diary.acts["on_failure"] = raising(ZeroDivisionError("bug"))
+    with pytest.raises(GuardFailedError):
+        bills.handle("b-1", Pay("blocked"))
+    assert len(caplog.records) == 1
+
+
+def test_every_failure_is_told(store: Store, bills: Bills, diary: Diary) -> None:
+    """No handler, a handler's refusal, a conflict, an unreadable answer, a store that fails."""
+    bills.handle("b-1", Pay())
+    diary.entries.clear()
+    for error, command, options in [
+        (InvalidTransitionError, Pay(), {}),
+        (CommandRejectedError, Place(-1), {}),
+        (VersionConflictError, Note("x"), {"expected_version": 1}),
+    ]:
+        id = "b-9" if isinstance(command, Place) else "b-1"
+        with pytest.raises(error):
+            bills.handle(id, command, **options)  # type: ignore[arg-type]  # (of several types)
+        assert diary.entries.pop()[-1] == error.__name__
+    store.close()
+    with pytest.raises(StoreError):
+        bills.handle("b-1", Pay())
+    assert diary.entries == [("on_failure", None, "Paid", 0, "StoreError")]
+
+
+def test_a_failure_knows_what_was_tried(bills: Bills, diary: Diary) -> None:
+    """Where nothing was decided, the state after is the one that the command aims at."""
+    bills.handle("b-1", Pay())
+    diary.entries.clear()
+    with pytest.raises(InvalidTransitionError):
+        bills.handle("b-1", Pay())
+    assert diary.entries == [("on_failure", "Paid", "Paid", 3, "InvalidTransitionError")]
+
+
+def test_what_a_hook_sends_joins_its_transaction(store: Store, bills: Bills, diary: Diary) -> None:
+    """It is kept with the transition, and goes with it."""
+    notes = Service(memo, store)
+    diary.acts["before"] = lambda change: notes.handle("n-1", Place(1))
+    diary.acts["after"] = raising(LookupError("no"))
+    with pytest.raises(LookupError):
+        bills.handle("b-1", Pay())
+    assert notes.history("n-1") == []
+    del diary.acts["after"]
+    bills.handle("b-1", Pay())
+    assert notes.get("n-1").version == 1
+    rows = [(row.id, row.version) for row in store.read_log(limit=10)]
+    assert rows == [("b-1", 1), ("n-1", 1), ("b-1", 2)]
+
+
+def test_what_a_hook_catches_costs_nothing_else(store: Store, bills: Bills, diary: Diary) -> None:
+    """A command that is refused within the transaction leaves it open."""
+    notes = Service(memo, store)
+
+    def send(change: Change) -> None:
+        notes.handle("n-1", Place(1))
+        with pytest.raises(InvalidTransitionError):
+            notes.handle("n-1", Place(2))
+        with pytest.raises(VersionConflictError):
+            notes.handle("n-1", Note("x"), expected_version=7)
+
+    diary.acts["after"] = send
+    assert bills.handle("b-1", Pay()).version == 2
+    assert notes.get("n-1").version == 1
+
+
+def test_every_verb_of_a_hook_joins(store: Store, bills: Bills, diary: Diary) -> None:
+    """Batches, transactions, purges and reads."""
+    notes = Service(memo, store)
+    notes.handle("old", Place(1))
+
+    def act(change: Change) -> None:
+        assert bills.get("b-1").version == 2
+        assert bills.find(state=Paid).records[0].id == "b-1"
+        notes.handle_many([("n-1", Place(1)), ("n-2", Place(1))], atomic=True)
+        with notes.begin() as together:
+            together.prepare("n-3", Place(1))
+        notes.purge("old")
+        raise LookupError("no")
+
+    diary.acts["after"] = act
+    with pytest.raises(LookupError):
+        bills.handle("b-1", Pay())
+    assert [record.id for record in notes.find()] == ["old"]
+    assert notes.history("old")[0].command == Place(1)
+
+
+def test_hooks_of_what_a_hook_sends_follow_the_outermost_commit(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """They are not called where all is undone, nor before it is committed."""
+    bills.handle("b-2", Place(5))
+    diary.entries.clear()
+
+    def act(change: Change) -> None:
+        if change.id == "b-1":
+            bills.handle("b-2", Pay())
+            diary.entries.append(("sent",))
+
+    diary.acts["before"] = act
+    diary.acts["after"] = lambda change: raise_for(change, "b-1")
+    with pytest.raises(LookupError):
+        bills.handle("b-1", Pay())
+    assert not set(COMMITTED) & set(diary.hooks)
+    del diary.acts["after"]
+    diary.entries.clear()
+    bills.handle("b-1", Pay())
+    sent = diary.hooks.index("sent")
+    assert set(COMMITTED).isdisjoint(diary.hooks[: sent + 2])
+    assert diary.hooks[-4:] == [*COMMITTED, *COMMITTED]
+
+
+def test_a_callback_before_the_write_may_not_write_the_same_entity(
+    bills: Bills, diary: Diary
+) -> None:
+    """It is told so at once; nothing is written."""
+    diary.acts["before"] = lambda change: bills.handle("b-1", Note("x"))
+    with pytest.raises(DefinitionError, match="about to be written"):
+        bills.handle("b-1", Pay())
+    assert stands(bills) == (1, "Pending")
+
+
+def test_a_callback_after_the_write_may_go_on(bills: Bills, diary: Diary) -> None:
+    """The entity is at its new version then, within the transaction."""
+    diary.acts["after"] = lambda change: bills.handle("b-1", Note("x"))
+    assert bills.handle("b-1", Pay()).version == 2
+    assert stands(bills) == (3, "Paid")
+
+
+def test_another_store_on_the_same_file_is_refused(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """It would wait for the transaction that waits for it."""
+    if store.place is None:
+        pytest.skip("no other store object has what is in memory")
+    with open_store(store.url) as other:
+        notes = Service(memo, other)
+        diary.acts["before"] = lambda change: notes.handle("n-1", Place(1))
+        with pytest.raises(DefinitionError, match="another store object"):
+            bills.handle("b-1", Pay())
+    assert stands(bills) == (1, "Pending")
+
+
+def test_another_database_is_none_of_it(bills: Bills, diary: Diary) -> None:
+    """What is sent there is committed there, whatever becomes of the transition."""
+    with open_store("memory://") as other:
+        notes = Service(memo, other)
+        diary.acts["before"] = lambda change: notes.handle("n-1", Place(1))
+        diary.acts["after"] = raising(LookupError("no"))
+        with pytest.raises(LookupError):
+            bills.handle("b-1", Pay())
+        assert notes.get("n-1").version == 1
+
+
+def test_a_hook_does_not_run_for_what_has_lost(store: Store, diary: Diary) -> None:
+    """A transition that comes too late is decided anew before anything is done for it."""
+    bills = Service(bill, store, deps=diary)
+    rival = Service(bill, store, deps=Diary())
+    bills.handle("b-1", Place(5))
+    diary.entries.clear()
+    pending = [lambda: rival.handle("b-1", Note("x"))]
+    diary.acts["guard"] = lambda change: pending and pending.pop()()
+    assert bills.handle("b-1", Pay()).version == 3
+    assert diary.hooks == ["guard", "guard 2"] * 2 + ["before", "after", *COMMITTED]
+
+
+def test_a_lost_transition_is_told_to_the_failure_hook(store: Store, diary: Diary) -> None:
+    """Once its attempts are over."""
+    bills = Service(bill, store, deps=diary, retry=Retry(attempts=1))
+    rival = Service(bill, store, deps=Diary())
+    bills.handle("b-1", Place(5))
+    diary.entries.clear()
+    diary.acts["guard"] = lambda change: rival.handle("b-1", Note("x"))
+    with pytest.raises(VersionConflictError):
+        bills.handle("b-1", Pay())
+    assert diary.hooks == ["guard", "guard 2", "on_failure"]
+
+
+def test_an_unknown_outcome_is_settled(store: Store, diary: Diary) -> None:
+    """What is found to be committed is not done again, nor are its callbacks."""
+    faults = TransactingStore(store)
+    bills = Service(bill, faults, deps=diary, retry=Retry(initial_seconds=0.0001))
+    bills.handle("b-1", Place(5))
+    diary.entries.clear()
+    faults.after_transaction.append(raising_now(CommitUncertainError("lost")))
+    assert bills.handle("b-1", Pay()).version == 2
+    assert diary.hooks == ["guard", "guard 2", "before", "after", *COMMITTED]
+    assert stands(bills) == (2, "Paid")
+
+
+def test_a_batch_answers_each_with_its_own(bills: Bills, diary: Diary) -> None:
+    """What a callback raises is its command's answer; the others are written."""
+    diary.acts["before"] = lambda change: raise_for(change, "b-2")
+    commands: list[tuple[str, BillCommand]] = [
+        ("b-2", Place(5)),
+        ("b-1", Pay()),
+        ("b-2", Pay()),
+        ("b-2", Note("x")),
+    ]
+    answers = bills.handle_many(commands)
+    assert [type(answer).__name__ for answer in answers] == [
+        "Record",
+        "Record",
+        "LookupError",
+        "Record",
+    ]
+    assert (stands(bills), stands(bills, "b-2")) == ((2, "Paid"), (2, "Pending"))
+
+
+def test_an_atomic_batch_is_undone_by_any_callback(bills: Bills, diary: Diary) -> None:
+    """Nothing of it is written; the error is told by its place."""
+    bills.handle("b-2", Place(5))
+    diary.entries.clear()
+    diary.acts["after"] = lambda change: raise_for(change, "b-2")
+    with pytest.raises(BatchError) as failed:
+        bills.handle_many([("b-1", Pay()), ("b-2", Pay())], atomic=True)
+    assert [(place, type(error)) for place, error in failed.value.failures.items()] == [
+        (1, LookupError)
+    ]
+    assert (stands(bills), stands(bills, "b-2")) == ((1, "Pending"), (1, "Pending"))
+    diary.acts.clear()
+    diary.entries.clear()
+    bills.handle_many([("b-1", Pay()), ("b-2", Pay())], atomic=True)
+    assert diary.hooks[-8:] == ["before", "before", "after", "after", *COMMITTED, *COMMITTED]
+
+
+def test_a_transaction_has_the_hooks_of_what_it_stages(bills: Bills, diary: Diary) -> None:
+    """Guards as each is prepared, the rest around the one commit."""
+    with bills.begin() as together:
+        together.prepare("b-1", Pay())
+        together.prepare("b-1", Note("x"))
+        assert diary.hooks == ["guard", "guard 2", "guard"]
+        diary.entries.clear()
+    assert diary.hooks == ["before", "after", *COMMITTED, *COMMITTED]
+    assert stands(bills) == (3, "Paid")
+
+
+def test_a_transaction_is_undone_by_a_callback(bills: Bills, diary: Diary) -> None:
+    """Its error leaves `commit` as it is."""
+    diary.acts["after"] = raising(LookupError("no"))
+    together = bills.begin()
+    together.prepare("b-1", Pay())
+    with pytest.raises(LookupError):
+        together.commit()
+    assert stands(bills) == (1, "Pending")
+    assert diary.hooks[-1] == "on_failure"
+
+
+def test_a_key_that_was_used_calls_no_hook(bills: Bills, diary: Diary) -> None:
+    """The first transition had its hooks."""
+    bills.handle("b-1", Pay(), key="k")
+    diary.entries.clear()
+    assert bills.handle("b-1", Pay(), key="k").version == 2
+    assert diary.entries == []
+
+
+def test_a_purge_calls_no_hook(bills: Bills, diary: Diary) -> None:
+    """It is no command."""
+    bills.purge("b-1")
+    assert diary.entries == []
+
+
+def test_eight_threads_keep_their_callbacks_apart(store: Store) -> None:
+    """Each command is applied once, with its own callbacks, on one entity and on several."""
+    diaries = [Diary() for _ in range(8)]
+    services = [Service(bill, store, deps=diary, retry=Retry(attempts=100)) for diary in diaries]
+    services[0].handle("shared", Place(1))
+    diaries[0].entries.clear()
+
+    def work(place: int) -> None:
+        for turn in range(5):
+            services[place].handle(f"own-{place}-{turn}", Place(1))
+            services[place].handle(f"own-{place}-{turn}", Pay())
+            services[place].handle("shared", Note(str(turn)))
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stands(services[0], "shared") == (41, "Pending")
+    for diary in diaries:
+        counts = {hook: diary.hooks.count(hook) for hook in ("before", "after", "after_commit")}
+        assert counts == {"before": 5, "after": 5, "after_commit": 15}
+
+
+class TransactingStore(CountingStore):
+    """A store that may be told to fail once a transaction was committed."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.after_transaction: list[Callable[[], object]] = []
+
+    def transact(self, act: Callable[[Store], Any], **options: Any) -> Any:
+        result = self.store.transact(act, **options)
+        if self.after_transaction:
+            self.after_transaction.pop(0)()
+        return result

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 import pytest
@@ -21,6 +21,8 @@ from holdfast.testing.conformance.base import Connect, service_on
 
 if TYPE_CHECKING:
     from tests.stores.postgres.lending import Stores
+
+T = TypeVar("T")
 
 FORGETS = "what is written in a transaction is seen by nobody else before its end"
 ONE_THREADS = "a transaction is one thread's"
@@ -75,6 +77,10 @@ class OwnTransactions(PostgresStore):
     def commit(self, writes: Sequence[Write], **terms: Any) -> list[Outcome]:
         with self._own.transaction():
             return self._joining.commit(writes, **terms)
+
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        with self._own.transaction():
+            return self._joining.transact(act, timeout_seconds=timeout_seconds)
 
     def close(self) -> None:
         self._joining.close()

@@ -23,6 +23,7 @@ from holdfast.testing.conformance.services import (
     ServicePurges,
     Times,
 )
+from holdfast.testing.conformance.transactions import Transactions
 from holdfast.testing.conformance.values import Values
 
 __all__ = ["Opener", "StoreConformance"]
@@ -36,6 +37,7 @@ class StoreConformance(
     Batches,
     Checks,
     Checkpoints,
+    Transactions,
     Loads,
     Histories,
     Finds,
