@@ -39,7 +39,7 @@ from holdfast import (
     VersionConflictError,
     open_store,
 )
-from holdfast.stores.contract import CommitUncertainError, Store
+from holdfast.stores.contract import Checkpoint, CommitUncertainError, KeptBack, Store
 
 COMMITTED = ["after_commit", "after_commit 2"]
 
@@ -359,6 +359,47 @@ def test_an_unknown_outcome_is_settled(store: Store, diary: Diary) -> None:
     assert stands(bills) == (2, "Paid")
 
 
+def test_what_was_not_committed_is_done_again(store: Store, diary: Diary) -> None:
+    """The hooks of what was sent along are called once all the same."""
+    faults = TransactingStore(store)
+    retry = Retry(initial_seconds=0.0001)
+    bills = Service(bill, faults, deps=diary, retry=retry)
+    bills.handle("b-1", Place(5))
+    bills.handle("b-2", Place(5))
+    diary.entries.clear()
+    diary.acts["before"] = lambda change: change.id == "b-2" or bills.handle("b-2", Pay())
+    faults.lost = 1
+    bills.handle("b-1", Pay())
+    assert diary.hooks.count("after_commit") == 2
+    assert (stands(bills), stands(bills, "b-2")) == ((2, "Paid"), (2, "Paid"))
+
+
+@pytest.mark.parametrize("hook", ["before", "after"])
+def test_a_batch_with_a_checkpoint_is_undone_by_any_callback(
+    store: Store, bills: Bills, diary: Diary, hook: str
+) -> None:
+    """What a callback raises is no refusal of the command's, whatever it is."""
+    diary.acts[hook] = raising(CommandRejectedError("no"))
+    with pytest.raises(BatchError):
+        bills.handle_many([("b-1", Pay()), ("b-2", Place(1))], checkpoint=Checkpoint("in", 2))
+    assert stands(bills) == (1, "Pending")
+    assert (bills.history("b-2"), store.checkpoint("in")) == ([], None)
+
+
+def test_a_batch_with_a_checkpoint_calls_hooks_for_what_it_writes(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """A command that a guard refuses has no others."""
+    bills.handle("b-2", Place(5))
+    diary.entries.clear()
+    commands: list[tuple[str, BillCommand]] = [("b-1", Pay("blocked")), ("b-2", Pay())]
+    refused, paid = bills.handle_many(commands, checkpoint=Checkpoint("in", 2))
+    assert isinstance(refused, GuardFailedError)
+    assert not isinstance(paid, Exception)
+    assert diary.hooks.count("before") == diary.hooks.count("after_commit") == 1
+    assert store.checkpoint("in") == 2
+
+
 def test_a_batch_answers_each_with_its_own(bills: Bills, diary: Diary) -> None:
     """What a callback raises is its command's answer; the others are written."""
     diary.acts["before"] = lambda change: raise_for(change, "b-2")
@@ -461,9 +502,20 @@ class TransactingStore(CountingStore):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.after_transaction: list[Callable[[], object]] = []
+        self.lost = 0
+        """How many transactions are rolled back in the end, and their outcome not known."""
 
     def transact(self, act: Callable[[Store], Any], **options: Any) -> Any:
+        if self.lost:
+            self.lost -= 1
+            self.store.transact(lambda joined: keep_back(act(joined)), **options)
+            raise CommitUncertainError("lost")
         result = self.store.transact(act, **options)
         if self.after_transaction:
             self.after_transaction.pop(0)()
         return result
+
+
+def keep_back(result: object) -> None:
+    """Have a transaction rolled back."""
+    raise KeptBack(result)

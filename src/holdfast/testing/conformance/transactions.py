@@ -61,14 +61,17 @@ class Transactions(Suite):
         """The payloads are there again."""
         before = stored(store, write("a", "Open", "Closed"))
         kept = history(store, "a")
+        origin = store.transition_at("sample", "a", version=2)
 
         def act(joined: Store) -> None:
-            stored(joined, write("a", None, on=before, purge=True))
+            gone = stored(joined, write("a", None, on=before, purge=True))
+            stored(joined, write("a", "Open", on=gone, at="2026-01-02T03:04:06.000000Z"))
             raise KeptBack(None)
 
         store.transact(act)
         assert history(store, "a") == kept
         assert row_of(store, "a") == before
+        assert store.transition_at("sample", "a", version=2) == origin
 
     def test_what_is_kept_back_tells_its_result(self, store: Store) -> None:
         """It is rolled back, and no error."""
