@@ -10,6 +10,8 @@ from holdfast.stores.contract import Check, KeptBack, Outcome, Store
 from holdfast.testing.conformance.base import Suite, find_row, history, row_of, stored, versions
 from holdfast.testing.writes import write
 
+LATER = "2026-01-02T03:04:06.000000Z"
+
 
 class Transactions(Suite):
     """What `act` does on the store it is given, `transact` commits or rolls back."""
@@ -59,13 +61,14 @@ class Transactions(Suite):
 
     def test_a_purge_that_is_rolled_back_erases_nothing(self, store: Store) -> None:
         """The payloads are there again."""
-        before = stored(store, write("a", "Open", "Closed"))
+        first = stored(store, write("a", "Open"))
+        before = stored(store, write("a", "Closed", on=first, at=LATER))
         kept = history(store, "a")
         origin = store.transition_at("sample", "a", version=2)
 
         def act(joined: Store) -> None:
             gone = stored(joined, write("a", None, on=before, purge=True))
-            stored(joined, write("a", "Open", on=gone, at="2026-01-02T03:04:06.000000Z"))
+            stored(joined, write("a", "Open", on=gone, at=LATER))
             raise KeptBack(None)
 
         store.transact(act)
