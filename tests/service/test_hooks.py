@@ -374,6 +374,19 @@ def test_what_was_not_committed_is_done_again(store: Store, diary: Diary) -> Non
     assert (stands(bills), stands(bills, "b-2")) == ((2, "Paid"), (2, "Paid"))
 
 
+def test_what_was_committed_after_all_is_done_once(store: Store, diary: Diary) -> None:
+    """The hooks of what was sent along are called, and nothing is sent again."""
+    faults = TransactingStore(store)
+    bills = Service(bill, faults, deps=diary, retry=Retry(initial_seconds=0.0001))
+    bills.handle_many([("b-1", Place(5)), ("b-2", Place(5))])
+    diary.entries.clear()
+    diary.acts["before"] = lambda change: change.id == "b-2" or bills.handle("b-2", Pay())
+    faults.after_transaction += [raising_now(CommitUncertainError("lost"))]
+    bills.handle("b-1", Pay())
+    assert [diary.hooks.count(hook) for hook in ("before", *COMMITTED)] == [2, 2, 2]
+    assert (stands(bills), stands(bills, "b-2")) == ((2, "Paid"), (2, "Paid"))
+
+
 @pytest.mark.parametrize("hook", ["before", "after"])
 def test_a_batch_with_a_checkpoint_is_undone_by_any_callback(
     store: Store, bills: Bills, diary: Diary, hook: str

@@ -65,8 +65,7 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
     def plan(self, store: Store, joined: Store) -> Plan[list[Outcome]]:
         """Return what is done in the transaction; raises KeptBack where nothing is to stay."""
         before, after = self._hooks("before"), self._hooks("after")
-        self.due.clear()  # an attempt before this one may have left something
-        here = Within(store, joined, self.due, is_heard=self.binding.is_heard)
+        here = Within(store, joined, [], is_heard=self.binding.is_heard)
         if before:
             checks = [_check(write) for write in self.writes]
             held = yield Commit((), checks=[*checks, *self.checks])
@@ -80,6 +79,7 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
         if not all(outcome.applied and not outcome.found for outcome in outcomes):
             raise KeptBack(outcomes)
         yield from self._call(after, here)
+        self.due[:] = here.due  # stays where this is found to be committed after all
         return outcomes
 
     def _hooks(self, kind: HookKind) -> list[tuple[Hook, Decided]]:
