@@ -60,6 +60,7 @@ CLOSED = {"holdfast.cli", "holdfast.testing", "holdfast.web"}
 # Where a package may be imported. What is left of the standard library may be anywhere.
 DRIVERS = {
     "click": {"holdfast.cli", "holdfast.examples"},
+    "django": {"holdfast.ext.django", "holdfast.examples"},
     "msgspec": {"holdfast"},
     "psycopg": {"holdfast.stores.postgres"},
     "pytest": {"holdfast.testing"},
@@ -141,7 +142,16 @@ def test_importing_the_package_loads_no_driver() -> None:
     script = "import sys, holdfast; print(*sorted(sys.modules))"
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    late = {"asyncio", "click", "psycopg", "rich", "sqlite3", "holdfast.cli", "holdfast.testing"}
+    late = {
+        "asyncio",
+        "click",
+        "django",
+        "psycopg",
+        "rich",
+        "sqlite3",
+        "holdfast.cli",
+        "holdfast.testing",
+    }
     assert "holdfast" in loaded
     assert late.isdisjoint(loaded)
 

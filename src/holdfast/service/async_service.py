@@ -16,7 +16,6 @@ from holdfast.service.call import Call, check_call, check_timeout
 from holdfast.service.chains import Chains
 from holdfast.service.coalescer import Coalescer
 from holdfast.service.contention import HotSpot
-from holdfast.service.decide import OnCommit
 from holdfast.service.intake import Intake
 from holdfast.service.plan import BeforeCommit, Plans, check_fit
 from holdfast.service.requests import Plan, unwrap
@@ -24,7 +23,7 @@ from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld
 from holdfast.service.service import DEFAULT_RETRY
 from holdfast.service.transaction import Stage
-from holdfast.stores.contract import Checkpoint, Store
+from holdfast.stores.contract import Checkpoint, OnCommit, Store
 
 S = TypeVar("S")
 C = TypeVar("C")

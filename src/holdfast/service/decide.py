@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -17,10 +17,8 @@ from holdfast.service.handling import answer
 from holdfast.service.records import AnyMachine, decode_state
 from holdfast.service.requests import Decide, Plan
 from holdfast.service.retry import Retry
-from holdfast.stores.contract import Key, Loaded, Write
+from holdfast.stores.contract import Key, Loaded, OnCommit, Write
 
-OnCommit = Callable[[Callable[[], None]], object]
-"""Takes a function, and calls it once the outermost transaction is committed."""
 Answer = Record[Any] | Exception
 """What a command comes to, if the write succeeds."""
 

@@ -26,14 +26,13 @@ from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowEvent, FlowState
 from holdfast.record import Change, Record, Transition
 from holdfast.service.call import MAX_KEY_BYTES, check_call, check_id, check_text, is_count
-from holdfast.service.decide import OnCommit
 from holdfast.service.decided import Decided
 from holdfast.service.origin import is_own_refusal
 from holdfast.service.records import decode_state, decode_transition
 from holdfast.service.retry import Retry
 from holdfast.service.service import Service
 from holdfast.service.within import innermost
-from holdfast.stores.contract import Key, Loaded, Store
+from holdfast.stores.contract import Key, Loaded, OnCommit, Store
 
 Thing = TypeVar("Thing", default=Any)
 
@@ -218,7 +217,8 @@ class Flow(Generic[Thing], metaclass=FlowType):
             try:
                 return self._trigger_once(name, metadata, expected_version, key)
             except VersionConflictError:
-                if expected_version is not None or attempt >= retry.attempts:
+                is_last = attempt >= retry.attempts or not self._service.is_alone
+                if expected_version is not None or is_last:
                     raise
                 time.sleep(retry.delay_seconds(attempt, 0.5))
                 attempt += 1
@@ -288,7 +288,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
     def _look(self) -> Look:
         service = self._service
-        is_alone = not service.plans.binding.is_joined and innermost() is None
+        is_alone = service.is_alone
         if is_alone and self._remembered is not None:
             return self._remembered
         look = _seen(type(self), service.look(self.id))
@@ -371,6 +371,12 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
 class _Bound(Service[Any, Any, Any]):
     """The service of a flow, which looks at an entity together with what keys made of it."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no transaction is open around its caller that it would take part in."""
+        is_joined = self.plans.binding.is_joined or innermost() is not None
+        return not is_joined and self.store.around() is None
 
     def look(self, id: str, *keys: str) -> Loaded:
         """Return the entity as it is loaded."""

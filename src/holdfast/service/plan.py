@@ -30,7 +30,6 @@ from holdfast.service.decide import (
     Answer,
     Binding,
     Group,
-    OnCommit,
     change,
     decide,
     decide_awaiting,
@@ -40,7 +39,7 @@ from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
 from holdfast.service.settle import USUAL, Terms, settle
 from holdfast.service.settle_each import settle_each
-from holdfast.stores.contract import Checkpoint, Key, Store
+from holdfast.stores.contract import Checkpoint, Key, OnCommit, Store
 
 S = TypeVar("S")
 C = TypeVar("C")

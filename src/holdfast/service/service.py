@@ -12,14 +12,13 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Change, Page, Record, Request, Transition
 from holdfast.service.call import check_call
 from holdfast.service.contention import HotSpot
-from holdfast.service.decide import OnCommit
 from holdfast.service.plan import Plans, check_fit
 from holdfast.service.requests import Plan, unwrap
 from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld, run
 from holdfast.service.transaction import Stage, Transaction
 from holdfast.service.within import innermost
-from holdfast.stores.contract import Checkpoint, Store
+from holdfast.stores.contract import Checkpoint, OnCommit, Store
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -97,7 +96,7 @@ class Service(Generic[S, C, D]):
         Raises RejectedError, VersionConflictError, CircuitOpenError, StoreError, and what the
         handler raises; except for OutcomeUnknownError nothing is written then.
         """
-        here = self if innermost() is None else self._here()
+        here = self._here()
         call = check_call(self.machine, id, command, expected_version, key, metadata, at)
         [answer] = run(here.plans.handle(call, timeout), here.world)
         if isinstance(answer, Exception):
@@ -192,12 +191,22 @@ class Service(Generic[S, C, D]):
         return joined
 
     def _here(self) -> Service[S, C, D]:
-        """Return the service for its caller: a hook's joins the transaction that the hook is in."""
-        within = innermost()
-        if within is None or self.plans.binding.is_joined or not within.takes_in(self.store):
+        """Return the service for its caller: it joins the transaction that the caller is in.
+
+        That is the one that a hook is in, and one that the store itself finds.
+        """
+        if self.plans.binding.is_joined:
+            return self
+        within, around = innermost(), self.store.around()
+        if within is not None and not within.takes_in(self.store):
+            within = None
+        busy = () if within is None else within.busy
+        if around is not None:
+            return self._joined(around.store, self.plans.joined(around.on_commit, busy))
+        if within is None:
             return self
         on_commit = within.due.append if within.is_heard else None
-        return self._joined(within.joined, self.plans.joined(on_commit, within.busy))
+        return self._joined(within.joined, self.plans.joined(on_commit, busy))
 
     def get(self, id: str) -> Record[S]:
         """Return an entity; raises NotFoundError."""

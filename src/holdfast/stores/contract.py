@@ -15,6 +15,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakSet
 
+from msgspec import Struct
+
 from holdfast.errors import StoreError
 from holdfast.stores.digests import digest_of, seal
 from holdfast.stores.outcomes import (
@@ -44,6 +46,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_PAGE",
     "Applied",
+    "Around",
     "Check",
     "Checkpoint",
     "Clock",
@@ -54,6 +57,7 @@ __all__ = [
     "Key",
     "Loaded",
     "LogRow",
+    "OnCommit",
     "Outcome",
     "Store",
     "Write",
@@ -66,6 +70,8 @@ __all__ = [
 ]
 
 Clock = Callable[[], datetime]
+OnCommit = Callable[[Callable[[], None]], object]
+"""Takes a function, and calls it once the outermost transaction is committed."""
 T = TypeVar("T")
 
 MAX_BATCH = 1_000
@@ -74,6 +80,15 @@ MAX_PAGE = 1_000
 """The most rows that one page takes."""
 CLOSE_SECONDS = 5.0
 """How long closing waits at most for what other threads have under way."""
+
+
+class Around(Struct, frozen=True):
+    """A transaction that a caller has open, as a store finds it by itself."""
+
+    store: Store
+    """What reads and writes in it."""
+    on_commit: OnCommit | None
+    """Takes what is to follow its commit; None where nobody tells of that."""
 
 
 class Drainable(Protocol):
@@ -233,6 +248,13 @@ class Store(ABC):
             f"{self.url} keeps nothing that a connection could reach: open the service on a store "
             f"in a database to join a transaction, not on {connection!r:.80}"
         )
+
+    def around(self) -> Around | None:
+        """Return the transaction that the caller is in, where the store can tell by itself.
+
+        Services join it without being told to, as they do one that is passed to `on`.
+        """
+        return None
 
     def as_stored(self) -> Store:
         """Return the store for a reader that is to see damaged text too, and not an error.

@@ -201,6 +201,13 @@ class Within(Joined):
         return True
 
 
+class Alone(Within):
+    """Reads on a connection that has no transaction open: what is read may be numbered before."""
+
+    def _expect_transaction(self) -> None:
+        """Read as the connection is."""
+
+
 class AsyncJoined(Joined):
     """Drives steps on a connection that is awaited: what is run is to be awaited."""
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 import time
 from hashlib import sha256
+from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from holdfast.errors import StoreError
 from holdfast.stores.postgres import schema
-from holdfast.stores.postgres.drive import Connection, drive, fetch
+from holdfast.stores.postgres.drive import Connection, advance, drive, fetch
 from holdfast.stores.postgres.errors import statement_error
-from holdfast.stores.postgres.statements import Statements
+from holdfast.stores.postgres.statements import Ask, Row, Statements, statements_in
+from holdfast.stores.postgres.url import SCHEMA, url_of
 from holdfast.stores.sql import Migration, in_schema, load_migrations, load_script
 
 PATIENCE_SECONDS = 600.0
@@ -46,6 +49,22 @@ def plan(connection: Connection, sql: Statements, url: str) -> str:
     return "\n".join(parts)
 
 
+def parts_on(connection: psycopg.Connection[Any], migration: Migration) -> list[str]:
+    """Return what applies a migration in a transaction of the caller's; nothing where it was."""
+    url, sql = url_of(connection), statements_in(SCHEMA)
+
+    def answer(ask: Ask) -> list[Row]:
+        cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
+        return cursor.execute(ask.text, ask.parameters or None).fetchall()
+
+    if connection.info.server_version < schema.OLDEST_SERVER * 10_000:
+        raise StoreError(f"{url} is too old: a store needs PostgreSQL {schema.OLDEST_SERVER}")
+    if advance(schema.applied(sql, url), answer) >= migration.number:
+        return []
+    [[exists]] = answer(sql.ask("has_namespace", schema=SCHEMA))
+    return parts_of(sql, migration, has_namespace=bool(exists))
+
+
 def _due(connection: Connection, sql: Statements, url: str) -> list[Migration]:
     number = drive(schema.applied(sql, url), connection, url, "migrate")
     return load_migrations("postgres")[number:]
@@ -53,18 +72,26 @@ def _due(connection: Connection, sql: Statements, url: str) -> list[Migration]:
 
 def _script(connection: Connection, sql: Statements, url: str, migration: Migration) -> list[str]:
     """Return what applies a migration, in the parts that are sent one after the other."""
+    [[exists]] = fetch(connection, sql.ask("has_namespace", schema=sql.schema), url, "migrate")
+    parts = parts_of(sql, migration, has_namespace=bool(exists))
+    if not migration.in_transaction:
+        return [sql.spelled_out("begin_alone"), *parts]
+    return [sql.spelled_out("begin_migration"), *parts, "COMMIT;\n"]
+
+
+def parts_of(sql: Statements, migration: Migration, *, has_namespace: bool) -> list[str]:
+    """Return what applies a migration, without what begins and commits its transaction."""
     text = in_schema(migration.script, sql.schema)
     number, name, oldest_code = migration.number, migration.name, migration.oldest_code
     record = sql.spelled_out("record_migration", number=number, name=name, oldest_code=oldest_code)
     if not migration.in_transaction:
-        return [sql.spelled_out("begin_alone"), *_STATEMENT.findall(text), record]
-    parts = [sql.spelled_out("begin_migration"), text, record]
+        return [*_STATEMENT.findall(text), record]
+    parts = [text, record, in_schema(load_script("postgres", "grants"), sql.schema)]
     if number == 1:
-        parts.insert(1, sql.spelled_out("create_migration_table"))
-        [[exists]] = fetch(connection, sql.ask("has_namespace", schema=sql.schema), url, "migrate")
-        if not exists:
-            parts.insert(1, sql.spelled_out("create_schema"))
-    return [*parts, in_schema(load_script("postgres", "grants"), sql.schema), "COMMIT;\n"]
+        parts.insert(0, sql.spelled_out("create_migration_table"))
+        if not has_namespace:
+            parts.insert(0, sql.spelled_out("create_schema"))
+    return parts
 
 
 def _wait_for_others(connection: Connection, sql: Statements, url: str, patience: float) -> None:

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 from holdfast.errors import StoreError
 from holdfast.machine.canonical import format_time, parse_time
@@ -31,12 +33,12 @@ from holdfast.stores.contract import (
 )
 from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
-from holdfast.stores.postgres import feed, flaws, reading
+from holdfast.stores.postgres import feed, flaws, reading, schema
 from holdfast.stores.postgres.connections import Connections
-from holdfast.stores.postgres.joined import AsyncJoined, Joined, Within, join
+from holdfast.stores.postgres.joined import Alone, AsyncJoined, Joined, Within, join
 from holdfast.stores.postgres.migrations import migrate, plan
 from holdfast.stores.postgres.statements import Steps, joined_statements_in, statements_in
-from holdfast.stores.postgres.url import parse
+from holdfast.stores.postgres.url import parse, url_of
 from holdfast.stores.postgres.writing import Batch, write_free, write_held
 
 T = TypeVar("T")
@@ -164,6 +166,29 @@ class PostgresStore(Store):
         here = self._connections
         home = here if isinstance(here, Connections) else here.home
         return self._joined_by(join(connection, joined_statements_in(self._sql.schema), home))
+
+    @classmethod
+    def of(
+        cls,
+        connection: psycopg.Connection[Any],
+        clock: Clock | None = None,
+        *,
+        in_transaction: bool = True,
+    ) -> Store:
+        """Return the store of the database that a connection is to, in the transaction there.
+
+        On a connection without one it reads, and does no more. Raises StoreError where there are no
+        tables of a store.
+        """
+        store = cls(url_of(connection), clock=clock)
+        home, name = store._connections, store._sql.schema
+        assert isinstance(home, Connections)
+        if in_transaction:
+            joined: Joined = Within(connection, joined_statements_in(name), home)
+        else:
+            joined = Alone(connection, statements_in(name), home)
+        joined.run(lambda: schema.expect(joined.sql, store.url), doing="open")
+        return store._joined_by(joined)
 
     def _joined_by(self, connections: Joined) -> PostgresStore:
         joined = copy(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, unquote
 
 import psycopg
@@ -73,6 +74,11 @@ def parse(url: str) -> Address:
         raise StoreError(f"connect_timeout= is in whole seconds, not {wait!r:.80}")
     wait_seconds = float(wait) if int(wait) > 0 else WAIT_FOR_EVER_SECONDS
     return Address(name, conninfo, schema, int(pool_size), wait_seconds)
+
+
+def url_of(connection: psycopg.Connection[Any]) -> str:
+    """Return a URL of the database that a connection is to, without the password."""
+    return _named(connection.info.get_parameters(), SCHEMA)
 
 
 def _named(given: Mapping[str, object], schema: str) -> str:

@@ -137,6 +137,14 @@ class Within(Joined):
             raise store_error("write", self._url, error) from error
 
 
+class Found(Joined):
+    """Reads and writes in the transaction on a connection that tells by itself where it leads."""
+
+    def __init__(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
+        self._join(file, connection)
+        self.read(_expect_schema, file)
+
+
 class _Borrowed:
     """A connection whose rows are tuples, whatever its owner has them made."""
 
@@ -204,6 +212,10 @@ def _patience(connection: sqlite3.Connection, timeout_seconds: float | None) -> 
 def _expect_store(connection: sqlite3.Connection, file: SqliteFile) -> None:
     """Raise StoreError unless the connection is to the store's file and its tables are in order."""
     _expect_file(connection, file)
+    _expect_schema(connection, file)
+
+
+def _expect_schema(connection: sqlite3.Connection, file: SqliteFile) -> None:
     newest = load_migrations("sqlite")[-1].number
     number = schema.schema_version(connection, file.url)
     if number < newest:

@@ -8,7 +8,7 @@ from contextlib import closing
 from holdfast.errors import StoreError
 from holdfast.machine.canonical import format_time
 from holdfast.stores.contract import Clock
-from holdfast.stores.sql import Migration, load_migrations
+from holdfast.stores.sql import Migration, load_migrations, spelled_out
 from holdfast.stores.sqlite.statements import QUERIES, begin_moment
 
 
@@ -33,10 +33,9 @@ def migrate(connection: sqlite3.Connection, url: str, clock: Clock) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         applied = schema_version(connection, url)
-        if applied == 0:
-            connection.execute(QUERIES["create_migration_table"].text)
         for migration in migrations[applied:]:
-            _apply(connection, migration, clock)
+            for statement in statements_of(migration, clock):
+                connection.execute(statement)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -44,18 +43,20 @@ def migrate(connection: sqlite3.Connection, url: str, clock: Clock) -> None:
         raise
 
 
-def _apply(connection: sqlite3.Connection, migration: Migration, clock: Clock) -> None:
-    for statement in _statements(migration.script):
-        connection.execute(statement)
-    connection.execute(
+def statements_of(migration: Migration, clock: Clock) -> list[str]:
+    """Return what applies a migration, and records it; for the first also what it is recorded in.
+
+    They are executed in one transaction.
+    """
+    record = spelled_out(
         QUERIES["record_migration"].text,
-        {
-            "number": migration.number,
-            "name": migration.name,
-            "oldest_code": migration.oldest_code,
-            "applied_at": format_time(clock()),
-        },
+        number=migration.number,
+        name=migration.name,
+        oldest_code=migration.oldest_code,
+        applied_at=format_time(clock()),
     )
+    first = [QUERIES["create_migration_table"].text] if migration.number == 1 else []
+    return [*first, *_statements(migration.script), record]
 
 
 def schema_version(connection: sqlite3.Connection, url: str) -> int:

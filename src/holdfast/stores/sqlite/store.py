@@ -29,7 +29,7 @@ from holdfast.stores.group import GroupCommit
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.connections import Connections
 from holdfast.stores.sqlite.file import Mode, SqliteFile, Synchronous
-from holdfast.stores.sqlite.joined import Joined, Within
+from holdfast.stores.sqlite.joined import Found, Joined, Within
 from holdfast.stores.sqlite.statements import (
     QUERIES,
     Terms,
@@ -199,6 +199,16 @@ class SqliteStore(Store):
     def on(self, connection: object) -> Store:
         """See `Store.on`; takes a `sqlite3.Connection` to the same file."""
         return self._joined(Joined(self._file, connection))
+
+    @classmethod
+    def of(cls, connection: sqlite3.Connection, clock: Clock) -> Store:
+        """Return the store of the database that a connection is to, in the transaction there.
+
+        Takes databases in memory too. Raises StoreError where there are no tables of a store.
+        """
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        store = cls(path or ":memory:", clock=clock)
+        return store._joined(Found(store._file, connection))
 
     def _joined(self, connections: Joined) -> SqliteStore:
         joined = copy(self)

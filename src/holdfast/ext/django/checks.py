@@ -1,0 +1,66 @@
+"""What `manage.py check` says of the flows that models declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+
+from holdfast.ext.django.fields import ModelFlow, StateField, flows_of
+
+
+def check_flows(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """Return what is wrong with the flows of all models."""
+    found: list[checks.CheckMessage] = []
+    owners: dict[str, type[models.Model]] = {}
+    for model in apps.get_models():
+        for name, flow in flows_of(model).items():
+            found += _check(model, name, flow)
+            own = model._meta.concrete_model or model
+            machine = flow.flow.machine.name
+            other = owners.setdefault(machine, own)
+            if not (issubclass(own, other) or issubclass(other, own)):
+                found.append(
+                    checks.Error(
+                        f"{own.__name__}.{name} and {other.__name__} share the flow {machine!r}: "
+                        "rows of both with the same key would be one entity",
+                        hint="Inherit a flow for each: class …Flow(…, name=…)",
+                        obj=model,
+                        id="holdfast.E003",
+                    )
+                )
+    return found
+
+
+def _check(
+    model: type[models.Model], name: str, flow: ModelFlow[Any]
+) -> Iterator[checks.CheckMessage]:
+    if flow.id != "pk" and not _is_unique(model, flow.id):
+        yield checks.Error(
+            f"{model.__name__}.{name} is kept under {flow.id!r}, which is no unique field",
+            hint="id= names a field with unique=True, or is left out for the primary key",
+            obj=model,
+            id="holdfast.E001",
+        )
+    if flow.mirror is not None and not isinstance(_field(model, flow.mirror), StateField):
+        yield checks.Error(
+            f"{model.__name__}.{name} is mirrored in {flow.mirror!r}, which is no StateField",
+            hint=f"{flow.mirror} = StateField()",
+            obj=model,
+            id="holdfast.E002",
+        )
+
+
+def _is_unique(model: type[models.Model], name: str) -> bool:
+    return bool(getattr(_field(model, name), "unique", False))
+
+
+def _field(model: type[models.Model], name: str) -> object:
+    try:
+        return model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None

@@ -1,0 +1,130 @@
+"""What a model declares: its flows, and the columns that mirror their states."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, overload
+
+from django.db import models, router
+from django.db.models.query_utils import DeferredAttribute
+
+from holdfast.errors import ValidationError
+from holdfast.ext.django.store import store_of
+from holdfast.service.flow import Flow
+
+F = TypeVar("F", bound=Flow[Any])
+
+
+class ModelFlow(Generic[F]):
+    """A flow around the instances of a model: `flow = ModelFlow(OrderFlow)` in its body.
+
+    `order.flow` is the flow, in the database that the instance is written to. Its id is the
+    primary key as text, or the value of the unique field that `id` names. `mirror` names a
+    `StateField` that is given the state's name in the same transaction.
+    """
+
+    name: str
+
+    def __init__(self, flow: type[F], *, id: str = "pk", mirror: str | None = None) -> None:
+        self.flow = flow
+        self.id = id
+        self.mirror = mirror
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> ModelFlow[F]: ...
+    @overload
+    def __get__(self, instance: models.Model, owner: type) -> F: ...
+    def __get__(self, instance: models.Model | None, owner: type) -> ModelFlow[F] | F:
+        """Return the flow of an instance; raises ValidationError for one that is not saved."""
+        if instance is None:
+            return self
+        if self.mirror is not None:
+            vars(instance).pop(self.mirror, None)  # read anew from here on, and never saved
+        store = store_of(router.db_for_write(type(instance), instance=instance))
+        return self.flow(instance, store=store, id=self.id_of(instance))
+
+    def id_of(self, instance: models.Model) -> str:
+        """Return the id of the entity that belongs to an instance."""
+        value = instance.pk if self.id == "pk" else getattr(instance, self.id)
+        if instance._state.adding or value is None or value == "":
+            what = type(instance).__name__
+            raise ValidationError(
+                f"this {what} is not saved yet, and its flow begins with its row: save() it first"
+            )
+        return str(value)
+
+
+class _Unremembered(DeferredAttribute):
+    """Reads a column that the instance does not hold, and does not keep what it reads."""
+
+    field: models.Field[Any, Any]
+
+    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
+        if instance is None:
+            return self
+        name = self.field.attname
+        if name in instance.__dict__:
+            return instance.__dict__[name]
+        rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
+        return rows.values_list(name, flat=True).get()
+
+
+class StateField(models.CharField):
+    """A column that mirrors the state of a flow, to be shown, ordered and filtered by.
+
+    Transitions write it; `save()` does not. What is true is the log: after a transition the
+    instance reads the column each time, so that it never tells what was rolled back.
+    """
+
+    descriptor_class = _Unremembered
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("max_length", 100)
+        options.setdefault("default", "")
+        options.update(editable=False, blank=True)
+        super().__init__(*args, **options)
+
+    def deconstruct(self) -> Any:
+        """Return how a migration makes it."""
+        name, _, args, options = super().deconstruct()
+        for option in ("editable", "blank"):
+            options.pop(option, None)
+        return name, "holdfast.ext.django.StateField", args, options
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: FBT001 (Django's)
+        """Return the initial state of a new row, and of another what it holds already."""
+        if not add:
+            return models.F(self.attname)
+        flows = flows_of(type(model_instance)).values()
+        value = next((str(each.flow.initial) for each in flows if each.mirror == self.name), "")
+        setattr(model_instance, self.attname, value)
+        return value
+
+
+def flows_of(model: type[models.Model]) -> dict[str, ModelFlow[Any]]:
+    """Return the flows of a model by the names of their attributes, inherited ones first."""
+    found: dict[str, ModelFlow[Any]] = {}
+    for cls in reversed(model.__mro__):
+        for name, value in vars(cls).items():
+            if isinstance(value, ModelFlow):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return found
+
+
+def flow_of(model: type[models.Model], name: str | None = None) -> ModelFlow[Any]:
+    """Return the flow of a model: the only one, or that under a name."""
+    flows = flows_of(model)
+    if name is None and len(flows) == 1:
+        return next(iter(flows.values()))
+    found = flows.get(name or "")
+    if found is None:
+        known = ", ".join(flows) or "none"
+        raise ValidationError(
+            f"{name or 'the flow'!s} is not clear for {model.__name__}, whose flows are {known}; "
+            "name one of them: flow="
+        )
+    return found

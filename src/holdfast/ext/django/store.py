@@ -1,0 +1,273 @@
+"""The store in a database of a Django project: on Django's own connections, in its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error as DatabaseError
+
+from holdfast.errors import StoreError
+from holdfast.stores import utc_now
+from holdfast.stores.contract import (
+    Applied,
+    Around,
+    Check,
+    Checkpoint,
+    Clock,
+    CommitUncertainError,
+    EntityRow,
+    KeptBack,
+    Key,
+    Loaded,
+    LogRow,
+    Outcome,
+    Store,
+    Write,
+)
+
+T = TypeVar("T")
+
+_stores: dict[str, DjangoStore] = {}
+
+
+def store_of(using: str = DEFAULT_DB_ALIAS) -> DjangoStore:
+    """Return the store in a database of the project, named as in `settings.DATABASES`."""
+    store = _stores.get(using)
+    return store or _stores.setdefault(using, DjangoStore(using))
+
+
+class DjangoStore(Store):
+    """Keeps records and the log in a database of the project, where `migrate` made the tables.
+
+    In `transaction.atomic` all it does is part of that transaction. Outside, each verb is one of
+    its own. It uses the connection that Django has for the thread, and leaves it to Django.
+    """
+
+    def __init__(self, using: str = DEFAULT_DB_ALIAS, *, clock: Clock | None = None) -> None:
+        super().__init__()
+        self.using = using
+        self.url = f"the database {using!r}"
+        self._clock = clock
+        self._found: WeakKeyDictionary[BaseDatabaseWrapper, _Found] = WeakKeyDictionary()
+
+    def around(self) -> Around | None:
+        """See `Store.around`: the transaction that `atomic` opened, or autocommit's absence did."""
+        connection = connections[self.using]
+        if connection.in_atomic_block:
+            return Around(self, partial(transaction.on_commit, using=self.using))
+        if connection.connection is None or connection.get_autocommit():
+            return None
+        return Around(self, None)
+
+    def load(self, keys: Sequence[Key]) -> list[Loaded]:
+        """See `Store.load`."""
+        return self._read(lambda store: store.load(keys))
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        checks: Sequence[Check] = (),
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Outcome]:
+        """See `Store.commit`; states that models mirror are written along."""
+        from holdfast.ext.django.mirrors import mirror, mirrors_of
+
+        def commit(store: Store) -> list[Outcome]:
+            outcomes = store.commit(
+                writes,
+                checks=checks,
+                atomic=atomic,
+                checkpoint=checkpoint,
+                timeout_seconds=timeout_seconds,
+            )
+            for write, outcome in zip(writes, outcomes, strict=False):
+                if outcome.applied and not outcome.found:
+                    mirror(write.entity, self.using)
+            return outcomes
+
+        is_mirrored = any(mirrors_of(write.entity.machine) for write in writes)
+        return self._write(commit, savepoint=is_mirrored)
+
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        """See `Store.transact`; nested in `atomic` it is a savepoint of Django's."""
+        try:
+            return self._write(lambda store: act(self), savepoint=True)
+        except KeptBack as kept:
+            result: T = kept.result
+            return result
+
+    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.history`."""
+        return self._read(lambda store: store.history(machine, id, after=after, limit=limit))
+
+    def transition_at(
+        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
+    ) -> Applied | None:
+        """See `Store.transition_at`."""
+        return self._read(
+            lambda store: store.transition_at(machine, id, version=version, time=time)
+        )
+
+    def find(
+        self,
+        machine: str,
+        *,
+        state_types: Sequence[str] | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[EntityRow]:
+        """See `Store.find`."""
+        return self._read(
+            lambda store: store.find(machine, state_types=state_types, after=after, limit=limit)
+        )
+
+    def count(self, machine: str) -> dict[str, int]:
+        """See `Store.count`."""
+        return self._read(lambda store: store.count(machine))
+
+    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
+        """See `Store.entities`."""
+        return self._read(lambda store: store.entities(after=after, limit=limit))
+
+    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.read_log`."""
+        return self._read(lambda store: store.read_log(after=after, limit=limit))
+
+    def checkpoint(self, name: str) -> int | None:
+        """See `Store.checkpoint`."""
+        return self._read(lambda store: store.checkpoint(name))
+
+    def flaws(self) -> list[str]:
+        """See `Store.flaws`."""
+        return self._read(lambda store: store.flaws())
+
+    def migrate(self) -> None:
+        """Raise StoreError unless `manage.py migrate` was run, which makes the tables."""
+        self._read(lambda store: None)
+
+    def close(self) -> None:
+        """Leave the connections to Django."""
+
+    def _read(self, verb: Callable[[Store], T]) -> T:
+        connection = connections[self.using]
+        if connection.vendor == "postgresql" and self.around() is None:
+            with self._translated(connection, "read"):
+                return verb(self._here(is_alone=True))
+        with self._transaction("read"):
+            return verb(self._here())
+
+    def _write(self, verb: Callable[[Store], T], *, savepoint: bool) -> T:
+        with self._transaction("write", savepoint=savepoint):
+            return verb(self._here())
+
+    @contextmanager
+    def _transaction(self, doing: str, *, savepoint: bool = False) -> Generator[None]:
+        """Be in a transaction: the one that is open, a savepoint of it, or one of its own."""
+        connection = connections[self.using]
+        is_over = False
+        with self._translated(connection, doing):
+            connection.validate_no_broken_transaction()
+            try:
+                with self._opened(connection, doing, savepoint=savepoint):
+                    yield
+                    is_over = True
+            except DatabaseError as error:
+                is_lost = connection.connection is None or not connection.is_usable()
+                if is_over and is_lost and not connection.in_atomic_block:
+                    raise CommitUncertainError(
+                        f"{self.url} was lost while committing: {error}; whether it was stored is "
+                        "not known"
+                    ) from error
+                raise
+
+    @contextmanager
+    def _translated(self, connection: BaseDatabaseWrapper, doing: str) -> Generator[None]:
+        """Raise what Django raises as StoreError, and have it look at a connection that failed."""
+        try:
+            yield
+        except DatabaseError as error:
+            raise StoreError(f"cannot {doing} {self.url}: {error}; nothing was written") from error
+        except StoreError:
+            connection.errors_occurred = True  # Django looks whether the connection still works
+            raise
+
+    def _opened(
+        self, connection: BaseDatabaseWrapper, doing: str, *, savepoint: bool
+    ) -> AbstractContextManager[object]:
+        if connection.in_atomic_block or not connection.get_autocommit():
+            return transaction.atomic(using=self.using) if savepoint else nullcontext()
+        if doing == "write" and connection.vendor == "sqlite":
+            return _begun_at_once(connection)
+        return transaction.atomic(using=self.using)
+
+    def _here(self, *, is_alone: bool = False) -> Store:
+        """Return the store on the thread's connection; raises StoreError without its tables."""
+        connection = connections[self.using]
+        connection.ensure_connection()
+        found = self._found.get(connection)
+        if found is None or found.connection is not connection.connection:
+            found = self._found[connection] = _Found(connection.connection, {})
+        store = found.stores.get(is_alone)
+        if store is None:
+            store = found.stores[is_alone] = self._find(connection, is_alone=is_alone)
+        return store
+
+    def _find(self, connection: BaseDatabaseWrapper, *, is_alone: bool) -> Store:
+        try:
+            store = _find_on(connection, self._clock, is_alone=is_alone)
+        except StoreError as error:
+            raise StoreError(
+                f"{self.url} has no tables of Holdfast that this code can use: put "
+                "'holdfast.ext.django' in INSTALLED_APPS, and run "
+                f"`manage.py migrate --database {self.using}`; {error}"
+            ) from error
+        store.identity = self.identity
+        return store
+
+
+class _Found(NamedTuple):
+    """The stores that were found on a connection: in a transaction, and without one."""
+
+    connection: object
+    stores: dict[bool, Store]
+
+
+@contextmanager
+def _begun_at_once(connection: BaseDatabaseWrapper) -> Generator[None]:
+    """Open a transaction that takes SQLite's one place to write before it reads.
+
+    It waits there for its turn. One that had read before could not wait: what it read would be old.
+    """
+    connection.ensure_connection()
+    begins: Any = connection
+    usual = begins.transaction_mode
+    with ExitStack() as stack:
+        try:
+            begins.transaction_mode = "IMMEDIATE"
+            stack.enter_context(transaction.atomic(using=connection.alias))
+        finally:
+            begins.transaction_mode = usual
+        yield
+
+
+def _find_on(connection: BaseDatabaseWrapper, clock: Clock | None, *, is_alone: bool) -> Store:
+    if connection.vendor == "sqlite":
+        from holdfast.stores.sqlite.store import SqliteStore
+
+        return SqliteStore.of(connection.connection, clock or utc_now)
+    if connection.vendor == "postgresql":
+        from holdfast.stores.postgres.store import PostgresStore
+
+        return PostgresStore.of(connection.connection, clock, in_transaction=not is_alone)
+    raise StoreError(
+        f"Holdfast keeps nothing on {connection.vendor}: use SQLite, or PostgreSQL with psycopg 3"
+    )

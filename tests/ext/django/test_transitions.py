@@ -1,0 +1,208 @@
+"""Flows of model instances: transitions in Django's transactions, and after their rollback."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from django.db import connections, transaction
+from tests.ext.django.shop.models import Note, Order
+
+from holdfast import ValidationError, VersionConflictError
+from holdfast.ext.django import store_of
+
+pytestmark = pytest.mark.usefixtures("project")
+
+
+class GoneError(Exception):
+    """Ends a block."""
+
+
+def paid_order() -> Order:
+    order = Order.objects.create(is_paid=True)
+    order.flow.transition_to("checking_out")
+    order.calls.clear()
+    Note.objects.all().delete()
+    return order
+
+
+def path(order: Order) -> list[str | None]:
+    return [each.to_state for each in order.flow.history]
+
+
+def notes() -> list[str]:
+    return list(Note.objects.order_by("pk").values_list("text", flat=True))
+
+
+def test_the_flow_of_an_instance_is_kept_under_its_primary_key() -> None:
+    """As text, in the project's database; what it returns is what any flow returns."""
+    order = Order.objects.create()
+    made = order.flow.transition_to("checking_out", metadata={"by": "alice"})
+    assert (made.id, made.version, made.actor) == (str(order.pk), 1, "alice")
+    assert Order.objects.get().flow.current_state == "checking_out"
+
+
+def test_an_instance_that_is_not_saved_has_no_flow_yet() -> None:
+    """It says what to do."""
+    with pytest.raises(ValidationError, match=r"this Order is not saved yet.*save\(\) it first"):
+        print(Order().flow)
+
+
+def test_in_autocommit_a_transition_is_a_transaction_of_its_own_with_its_hooks() -> None:
+    """Guards first, then the callbacks around the write, then what follows the commit."""
+    order = paid_order()
+    in_atomic: dict[str, bool] = {}
+    for each in ("before", "after", "after_commit purchased"):
+        order.acts[each] = lambda each=each: in_atomic.setdefault(
+            each, connections["default"].in_atomic_block
+        )
+    order.flow.transition_to("purchased")
+    assert order.calls == notes() == ["before", "after", "after_commit purchased"]
+    assert in_atomic == {"before": True, "after": True, "after_commit purchased": False}
+
+
+@pytest.mark.parametrize("callback", ["before", "after"])
+def test_a_callback_that_raises_undoes_its_transaction(callback: str) -> None:
+    """What it wrote and the transition; what the failure callbacks write stays."""
+    order = paid_order()
+
+    def act() -> None:
+        transaction.on_commit(lambda: order.calls.append("never"))
+        raise GoneError
+
+    order.acts[callback] = act
+    flow = order.flow
+    with pytest.raises(GoneError):
+        flow.transition_to("purchased")
+    assert flow.current_state == order.flow.current_state == "checking_out"
+    assert notes() == ["on_failure"]
+    assert "never" not in order.calls
+    order.acts.clear()
+    assert flow.transition_to("purchased").version == 2
+
+
+@pytest.mark.parametrize("callback", ["before", "after"])
+def test_a_callback_that_raises_in_atomic_leaves_the_transaction_usable(callback: str) -> None:
+    """It is undone alone, with what it left for the commit; the caller goes on."""
+    order = paid_order()
+
+    def act() -> None:
+        transaction.on_commit(lambda: order.calls.append("never"))
+        Note(pk=Note.objects.latest("pk").pk).save(force_insert=True)
+
+    order.acts[callback] = act
+    with transaction.atomic():
+        with pytest.raises(Exception, match=r"(?i)unique"):
+            order.flow.transition_to("purchased")
+        Note.objects.create(text="caller")
+        order.flow.transition_to("cancelled")
+    assert path(order) == ["checking_out", "cancelled"]
+    assert notes() == ["on_failure", "caller", "after_commit cancelled"]
+    assert "never" not in order.calls
+
+
+def test_atomic_commits_a_transition_with_all_the_rest() -> None:
+    """Callbacks for after the commit wait for the outermost."""
+    order = paid_order()
+    with transaction.atomic():
+        with transaction.atomic():
+            order.flow.transition_to("purchased")
+        assert order.calls == ["before", "after"]
+        assert order.flow.current_state == "purchased"
+    assert order.calls == ["before", "after", "after_commit purchased"]
+
+
+def test_after_an_outer_rollback_the_same_object_does_not_believe_what_was_undone() -> None:
+    """Neither the flow nor the instance nor its column; and no transition starts from it."""
+    order = paid_order()
+    flow = order.flow
+    with suppress(GoneError), transaction.atomic():
+        flow.transition_to("purchased")
+        assert (flow.current_state, order.status) == ("purchased", "purchased")
+        raise GoneError
+    assert (flow.current_state, order.status) == ("checking_out", "checking_out")
+    assert order.calls == ["before", "after"]
+    assert notes() == []
+    assert flow.transition_to("cancelled").from_state == "checking_out"
+    assert path(order) == ["checking_out", "cancelled"]
+
+
+def test_after_a_savepoint_is_rolled_back_the_same_object_does_not_believe_it() -> None:
+    """Nor is anything called after the commit that follows."""
+    order = paid_order()
+    flow = order.flow
+    with transaction.atomic():
+        with suppress(GoneError), transaction.atomic():
+            flow.transition_to("purchased")
+            raise GoneError
+        assert (flow.current_state, order.status) == ("checking_out", "checking_out")
+        flow.transition_to("cancelled")
+    assert path(order) == ["checking_out", "cancelled"]
+    assert order.calls == ["before", "after", "after_commit cancelled"]
+
+
+def test_a_conflict_in_atomic_is_raised_and_leaves_the_transaction_open() -> None:
+    """Nothing is tried again there."""
+    order = paid_order()
+    with transaction.atomic():
+        with pytest.raises(VersionConflictError):
+            order.flow.retry_conflicts(5).transition_to("cancelled", expected_version=7)
+        order.flow.transition_to("cancelled")
+    assert path(order) == ["checking_out", "cancelled"]
+
+
+def test_a_callback_that_transitions_another_row_takes_it_along() -> None:
+    """Both or neither."""
+    order, other = paid_order(), Order.objects.create()
+    order.acts["after"] = lambda: other.flow.transition_to("cancelled")
+    order.acts["after_commit purchased"] = lambda: order.calls.append(str(other.calls))
+    order.flow.transition_to("purchased")
+    assert other.flow.current_state == "cancelled"
+    assert other.calls == ["after_commit cancelled"]
+
+
+def test_a_callback_whose_savepoint_is_undone_leaves_nothing_of_another_row() -> None:
+    """Neither its transition nor what was to follow."""
+    order, other = paid_order(), Order.objects.create()
+
+    def act() -> None:
+        with suppress(GoneError), transaction.atomic():
+            other.flow.transition_to("cancelled")
+            raise GoneError
+
+    order.acts["after"] = act
+    order.flow.transition_to("purchased")
+    assert (other.flow.current_state, other.calls) == ("pending", [])
+
+
+def test_a_callback_cannot_transition_the_row_that_is_about_to_be_written() -> None:
+    """It would make the decision stale."""
+    order = paid_order()
+    order.acts["before"] = lambda: Order.objects.get(pk=order.pk).flow.transition_to("cancelled")
+    with pytest.raises(Exception, match="which is about to be written"):
+        order.flow.transition_to("purchased")
+    assert order.flow.current_state == "checking_out"
+
+
+def test_a_broken_transaction_is_not_written_to() -> None:
+    """As Django refuses queries in it."""
+    order = paid_order()
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(Exception, match="until the end of the 'atomic' block"):
+            order.flow.transition_to("purchased")
+    assert order.flow.current_state == "checking_out"
+    assert store_of().count("order") == {"checking_out": 1}
+
+
+def test_the_mirror_follows_every_writer_and_saving_does_not_touch_it() -> None:
+    """An instance that was loaded before does not write its old state back."""
+    order = Order.objects.create()
+    stale = Order.objects.get()
+    assert stale.status == "pending"
+    order.flow.transition_to("checking_out")
+    stale.is_paid = True
+    stale.save()
+    assert Order.objects.get(is_paid=True).status == "checking_out"
+    order.save()
+    assert list(Order.objects.values_list("status", flat=True)) == ["checking_out"]
