@@ -161,9 +161,21 @@ def test_a_callback_that_fails_after_the_commit_stops_no_other(
     assert diary.hooks[-2:] == COMMITTED
     [logged] = caplog.records
     assert "first_after_commit" in logged.getMessage()
-    assert "version 2 of bill 'b-1'" in logged.getMessage()
+    assert "bill 'b-1' at version 2" in logged.getMessage()
     assert logged.exc_info is not None
     assert isinstance(logged.exc_info[1], ZeroDivisionError)
+
+
+def test_a_commit_stands_whatever_can_be_read_after_it(
+    store: Store, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What takes the transition is not called, which is logged; the others are."""
+    away = TransactingStore(store)
+    bills = Service(bill, away, deps=diary)
+    away.is_away = True
+    assert bills.handle("b-1", Place(5)).version == 1
+    assert diary.hooks == ["after_commit 2"]
+    assert ["first_after_commit" in each.getMessage() for each in caplog.records] == [True]
 
 
 def test_a_failure_hook_that_fails_hides_no_error(
@@ -388,13 +400,17 @@ def test_what_was_committed_after_all_is_done_once(store: Store, diary: Diary) -
 
 
 @pytest.mark.parametrize("hook", ["before", "after"])
+@pytest.mark.parametrize("error", [CommandRejectedError("no"), LookupError("no")], ids=repr)
 def test_a_batch_with_a_checkpoint_is_undone_by_any_callback(
-    store: Store, bills: Bills, diary: Diary, hook: str
+    bills: Bills, diary: Diary, hook: str, error: Exception
 ) -> None:
-    """What a callback raises is no refusal of the command's, whatever it is."""
-    diary.acts[hook] = raising(CommandRejectedError("no"))
-    with pytest.raises(BatchError):
-        bills.handle_many([("b-1", Pay()), ("b-2", Place(1))], checkpoint=Checkpoint("in", 2))
+    """What a callback raises is neither a refusal of the command's nor its handler's error."""
+    store = bills.store
+    diary.acts[hook] = raising(error)
+    commands: list[tuple[str, BillCommand]] = [("b-1", Pay()), ("b-2", Place(1))]
+    with pytest.raises(BatchError) as failed:
+        bills.handle_many(commands, checkpoint=Checkpoint("in", 2), answer_errors=True)
+    assert failed.value.failures == {0: error}
     assert stands(bills) == (1, "Pending")
     assert (bills.history("b-2"), store.checkpoint("in")) == ([], None)
 
@@ -517,6 +533,12 @@ class TransactingStore(CountingStore):
         self.after_transaction: list[Callable[[], object]] = []
         self.lost = 0
         """How many transactions are rolled back in the end, and their outcome not known."""
+        self.is_away = False
+
+    def history(self, machine: str, id: str, **options: Any) -> Any:
+        if self.is_away:
+            raise StoreError("away")
+        return super().history(machine, id, **options)
 
     def transact(self, act: Callable[[Store], Any], **options: Any) -> Any:
         if self.lost:

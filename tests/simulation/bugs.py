@@ -199,4 +199,23 @@ BUGS = {
     "the next command sees the state before the last": in_service(
         r"(to_type,\n +)text(,\n +SCHEMA_VERSION,\n +created_at)", r"\1before.state or text\2"
     ),
+    "a hook's error passed over": in_service(
+        r"raise KeptBack\(HookRaised\(decided, error\)\) from None", "return"
+    ),
+    "hooks after the write left out": in_service(r"yield from self\._call\(after, here\)", "pass"),
+    "a guard's refusal passed over": in_service(r"raise refusal\b", "pass"),
+    "what a hook undid acknowledged": in_service(
+        r"return outcomes\.among\([^)]*\)", "return decision.answers"
+    ),
+    "what a hook undid taken for a refusal": in_service(r"error is undone or not", "not"),
+    "what follows a commit called without one": in_service(
+        r"if trail\.commit is not None:", "if True:"
+    ),
+    "what follows a commit called for every attempt": in_service(
+        r"raise KeptBack\(outcomes\)",
+        "yield from after_commit(self.binding, self.decided)\n            \\g<0>",
+    ),
+    "what a hook undid kept in memory": in_memory(
+        r"for place, stored in mark\.log\.items\(\):", "return self.keep(mark)\n        \\g<0>"
+    ),
 }

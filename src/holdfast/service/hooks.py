@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from holdfast.errors import GuardFailedError, entity_name
+from holdfast.errors import DecodeError, GuardFailedError, StoreError, entity_name
 from holdfast.machine.codec import tag_of
 from holdfast.machine.hooks import Hook, HookKind
 from holdfast.record import Change
@@ -33,12 +33,23 @@ class HookRaised(Struct, frozen=True):
     decided: Decided
     error: Exception
 
-    def among(self, answers: Sequence[Answer], decided: Sequence[Decided | None]) -> list[Answer]:
+    def among(self, answers: Sequence[Answer], decided: Sequence[Decided | None]) -> Undone:
         """Return the answers of calls, where that of the hook's own call is its error."""
-        return [
-            self.error if each is self.decided else answer
-            for answer, each in zip(answers, decided, strict=True)
-        ]
+        return Undone(
+            [
+                self.error if each is self.decided else answer
+                for answer, each in zip(answers, decided, strict=True)
+            ],
+            self.error,
+        )
+
+
+class Undone(list[Answer]):
+    """The answers of calls of which nothing was written, because a hook raised an error."""
+
+    def __init__(self, answers: Sequence[Answer], error: Exception) -> None:
+        super().__init__(answers)
+        self.error = error
 
 
 class CommitWithHooks(Commit, frozen=True, kw_only=True):
@@ -128,16 +139,25 @@ def after_commit(
         else:
             binding.on_commit(function)
     for each in decided:
-        for hook in () if each is None or each.failed else each.hooks("after_commit"):
-            assert each is not None
-            facts = yield from _facts(hook, each)
-            if facts["transition"] is _GONE:
-                continue
-            reported = partial(_reported, hook, each.change)
-            if binding.on_commit is None:
-                yield Notify(reported, facts, each.call.within)
-            else:
-                binding.on_commit(partial(reported, facts))
+        if each is not None and not each.failed:
+            for hook in each.hooks("after_commit"):
+                yield from _follow(binding, hook, each)
+
+
+def _follow(binding: Binding, hook: Hook, decided: Decided) -> Plan[None]:
+    """Call a hook after the commit, or leave it to whoever commits."""
+    try:
+        facts = yield from _facts(hook, decided)
+    except (StoreError, DecodeError):  # the transition is written, whatever can be read of it
+        _report(hook, decided.change, "was not called, for the transition could not be read")
+        return
+    if facts["transition"] is _GONE:
+        return
+    reported = partial(_reported, hook, decided.change)
+    if binding.on_commit is None:
+        yield Notify(reported, facts, decided.call.within)
+    else:
+        binding.on_commit(partial(reported, facts))
 
 
 def after_failure(decided: Sequence[Decided | None], answers: Sequence[Answer]) -> Plan[None]:
@@ -202,15 +222,21 @@ def _reported(hook: Hook, change: Change[Any, Any], facts: dict[str, Any]) -> No
     """Call a hook whose errors undo nothing, and log them."""
     try:
         hook.call(**facts)
-    except Exception:
-        import logging
+    except Exception:  # noqa: BLE001 (it is logged)
+        _report(hook, change, "raised; the others run on")
 
-        logging.getLogger("holdfast").exception(
-            "%s of version %s of %s raised; the others run on",
-            hook.location,
-            change.version,
-            entity_name(change.machine, change.id),
-        )
+
+def _report(hook: Hook, change: Change[Any, Any], what: str) -> None:
+    """Log the error that is being handled."""
+    import logging
+
+    logging.getLogger("holdfast").exception(
+        "%s of %s at version %s %s",
+        hook.location,
+        entity_name(change.machine, change.id),
+        change.version,
+        what,
+    )
 
 
 def _check(write: Write) -> Check:

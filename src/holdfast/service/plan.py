@@ -34,6 +34,7 @@ from holdfast.service.decide import (
     decide,
     decide_awaiting,
 )
+from holdfast.service.hooks import Undone
 from holdfast.service.reads import Reads
 from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
@@ -166,16 +167,19 @@ class Plans(Reads[S, C, D]):
     def _handle_at_once(
         self, batch: Batch, terms: Terms
     ) -> Plan[list[Record[S] | Exception] | Exception]:
+        undone = None
         if not (terms.atomic and batch.errors):
             try:
-                batch.take((yield from settle(self.binding, batch.groups, terms)))
+                settled = yield from settle(self.binding, batch.groups, terms)
             except _StoppedError as stopped:
                 return stopped.error
+            undone = settled.error if isinstance(settled, Undone) else None
+            batch.take(settled)
         machine = self.binding.machine
         failures = {
             place: error
             for place, error in batch.errors.items()
-            if not terms.tolerates(machine, error)
+            if error is undone or not terms.tolerates(machine, error)
         }
         if failures:
             raise BatchError(

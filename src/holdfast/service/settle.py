@@ -31,7 +31,7 @@ from holdfast.service.hooks import (
     tried_blindly,
     with_hooks,
 )
-from holdfast.service.origin import is_of_handler, passed_hook
+from holdfast.service.origin import is_of_handler
 from holdfast.service.records import AnyMachine
 from holdfast.service.requests import Begin, Commit, Load, Notify, Plan
 from holdfast.stores.contract import Checkpoint, Outcome
@@ -75,7 +75,7 @@ class Terms(Struct, frozen=True):
         if self.atomic or self.checkpoint is None:
             return not self.atomic
         if isinstance(error, RejectedError):
-            return not passed_hook(machine, error)
+            return True
         return self.answer_errors and is_of_handler(machine, error)
 
 

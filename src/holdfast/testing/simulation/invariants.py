@@ -13,6 +13,7 @@ from holdfast.testing.consistency import all_log_rows, faults
 from holdfast.testing.history import Entry, check_history
 from holdfast.testing.history.log import entry_of, name_in_metadata
 from holdfast.testing.simulation.actions import Stream
+from holdfast.testing.simulation.hooks import hook_faults
 from holdfast.testing.simulation.journal import AnyMachine, Journal
 from holdfast.testing.simulation.machines import Witness
 
@@ -36,6 +37,12 @@ def violations(
         found += replay_differences(journal.machines, log, deps)
     if isinstance(deps, Witness):
         found += _refusals_retried(journal, deps, log, entries)
+        hooked = {name for name, machine in journal.machines.items() if machine.hooks is not None}
+        deps.hooks.may_be_away = journal.counts["unavailable"] > 0
+        found += hook_faults(deps.hooks, hooked, journal.operations, log, entries)
+        journal.counts["refused by a guard"] += len(deps.hooks.refused)
+        journal.counts["undone by a hook"] += len(deps.hooks.undone)
+        journal.counts["followed by a hook"] += deps.hooks.followed.total()
     for stream in streams:
         found += _stream_faults(stream, store, entries)
     return found

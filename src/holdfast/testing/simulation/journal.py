@@ -24,6 +24,7 @@ from holdfast.machine.definition import Machine
 from holdfast.record import Page, Record, Transition
 from holdfast.testing.history import Operation
 from holdfast.testing.simulation.faults import StoreAwayError
+from holdfast.testing.simulation.hooks import HookFailedError
 from holdfast.testing.simulation.machines import HandlerFailedError
 
 Listener = Callable[[str], object]
@@ -132,7 +133,7 @@ class Journal:
             operation.version = error.actual
 
 
-_EXPECTED = (RejectedError, CircuitOpenError, StoreAwayError, HandlerFailedError)
+_EXPECTED = (RejectedError, CircuitOpenError, StoreAwayError, HandlerFailedError, HookFailedError)
 
 
 def _kind_of(error: Exception) -> str:
@@ -144,6 +145,7 @@ def _kind_of(error: Exception) -> str:
         CircuitOpenError: "circuits open",
         StoreAwayError: "told that the store is away",
         HandlerFailedError: "failed handlers",
+        HookFailedError: "failed hooks",
     }[type(error)]
 
 

@@ -20,6 +20,7 @@ from holdfast.machine.canonical import format_time
 from holdfast.machine.definition import Machine
 from holdfast.machine.model import Command, State
 from holdfast.record import Context
+from holdfast.testing.simulation.hooks import Sightings, declare_hooks
 
 AnyMachine = Machine[Any, Any, Any]
 
@@ -32,10 +33,12 @@ class HandlerFailedError(Exception):
 
 
 class Witness:
-    """The dependency of generated handlers: it sees which calls they refused, by their token."""
+    """The dependency of generated handlers and hooks: it sees what they do."""
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
+        """The tokens of calls that handlers refused."""
+        self.hooks = Sightings()
 
 
 @cache
@@ -52,6 +55,8 @@ def generated(variant: int) -> AnyMachine:
             targets = random.sample(states, random.randint(1, len(states)))
             deletes = source is not None and random.random() < 0.3
             machine.on(_handler(source, asked, targets, deletes=deletes))
+    if variant % 4 == 0:
+        declare_hooks(machine)
     machine.compile()
     return machine
 

@@ -34,6 +34,9 @@ EXPECTED_PER_THOUSAND = {
     "callers cancelled": 50,
     "checkpoints": 100,
     "reads": 600,
+    "refused by a guard": 60,
+    "undone by a hook": 60,
+    "followed by a hook": 700,
     "largest payloads": 2,
     "long lives": 2,
 }

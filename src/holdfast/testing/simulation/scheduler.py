@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from holdfast.errors import StoreError
+from holdfast.service.hooks import HookRaised
 from holdfast.service.requests import Ask, Commit, Load, Read, Sleep
 from holdfast.stores.contract import CommitUncertainError, Outcome, Store
 from holdfast.testing.simulation.clients import Client
@@ -141,7 +142,7 @@ class Scheduler:
         answer = ask.perform(process)
         counts = self._journal.counts
         counts["requests"] += 1
-        if isinstance(ask, Commit):
+        if isinstance(ask, Commit) and not isinstance(answer, HookRaised):
             counts["conflicts"] += sum(not outcome.applied for outcome in answer)
             counts["found again"] += sum(outcome.found for outcome in answer)
         return answer
@@ -252,7 +253,9 @@ def _described(ask: Ask) -> str:
     return "sleep" if isinstance(ask, Sleep) else "read"
 
 
-def _outcomes(outcomes: Sequence[Outcome]) -> str:
+def _outcomes(outcomes: Sequence[Outcome] | HookRaised) -> str:
+    if isinstance(outcomes, HookRaised):
+        return f"undone by a hook: {outcomes.error!r}"
     return ", ".join(
         "found in the log" if outcome.found
         else "written" if outcome.applied
