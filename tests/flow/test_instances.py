@@ -9,7 +9,7 @@ import pytest
 from tests.flow.databases import outer
 from tests.flow.orders import Order, Orders, begin, bring, noted, order_flow
 
-from holdfast import DefinitionError, NotFoundError, Service, ValidationError
+from holdfast import DefinitionError, NotFoundError, Service, StoreError, ValidationError
 from holdfast.stores.contract import Store
 
 
@@ -57,6 +57,40 @@ def test_a_transition_is_decided_on_what_is_true(store: Store) -> None:
     assert order.current_state == "pending"
     begin(flow, store).transition_to("checking_out")
     assert order.transition_to("purchased").from_state == "checking_out"
+
+
+def test_what_a_guard_saw_is_forgotten_with_its_transition(store: Store) -> None:
+    """Given a guard that asks the flow where it is, when it has transitioned, then it is there."""
+    flow = order_flow()
+    orders: list[Orders] = []
+
+    @flow.guard()
+    def look(order: Order) -> bool:
+        return orders[0].current_state == "pending"
+
+    orders.append(begin(flow, store))
+    orders[0].transition_to("checking_out")
+    assert orders[0].current_state == "checking_out"
+
+
+def test_what_tries_again_is_the_same_flow(store: Store) -> None:
+    """Given a look, when the flow transitions as it tries again, then the flow knows that."""
+    order = begin(order_flow(), store)
+    assert order.current_state == "pending"
+    order.retry_conflicts(2).transition_to("checking_out")
+    assert order.current_state == "checking_out"
+
+
+def test_a_flow_whose_transaction_commits_knows_that(database: Store, database_url: str) -> None:
+    """Given looks before and within a transaction, when it is committed, then both flows see it."""
+    order = begin(order_flow(), database)
+    assert order.current_state == "pending"
+    with outer(database_url) as transaction:
+        joined = order.on(transaction.connection)
+        joined.transition_to("checking_out")
+        assert order.current_state == "pending"
+        transaction.commit()
+    assert order.current_state == "checking_out"
 
 
 def test_a_reload_asks_anew(store: Store) -> None:
@@ -146,10 +180,10 @@ def test_a_callback_that_raises_leaves_the_callers_transaction_open(
 def test_a_callback_transitions_another_flow_in_the_same_transaction(any_store: Store) -> None:
     """Given a callback that brings another order on, when it raises then, both are as before."""
     flow = order_flow()
+    parcel = order_flow()(Order(), store=any_store, id="o-2")
 
     @flow.after(to="cancelled")
     def cancel_parcel(order: Order) -> None:
-        parcel = order_flow()(Order(), store=any_store, id="o-2")
         parcel.transition_to("cancelled")
         assert parcel.current_state == "cancelled"
         if not order.in_stock:
@@ -159,11 +193,37 @@ def test_a_callback_transitions_another_flow_in_the_same_transaction(any_store: 
     order.object.in_stock = False
     with pytest.raises(LookupError):
         order.transition_to("cancelled")
-    parcel = flow(Order(), store=any_store, id="o-2")
     assert (order.current_state, parcel.current_state) == ("pending", "pending")
     order.object.in_stock = True
     order.transition_to("cancelled")
-    assert (order.current_state, parcel.reload().current_state) == ("cancelled", "cancelled")
+    assert (order.current_state, parcel.current_state) == ("cancelled", "cancelled")
+
+
+def test_what_is_written_is_told_though_the_store_fails_after_it(store: Store) -> None:
+    """Given a log that cannot be read back, when an order transitions, then that has succeeded."""
+
+    def fail(*args: object, **options: object) -> Any:
+        raise StoreError("the connection was lost")
+
+    broken = copy(store)
+    setattr(broken, "history", fail)  # noqa: B010 (a method)
+    flow = order_flow()
+    made = begin(flow, broken).transition_to("checking_out", metadata={"by": "ann"}, key="k-1")
+    assert (made.to_state, made.version, made.actor, made.key) == ("checking_out", 1, "ann", "k-1")
+    assert (made.position, made.digest, made.token) == (0, "", None)
+    assert begin(flow, broken).try_transition_to("purchased") is True
+    assert begin(flow, store).version == 2
+
+
+def test_metadata_are_shown_to_guards_that_are_asked_beforehand(store: Store) -> None:
+    """Given a guard that looks at who does it, when asked whether, then it is told who would."""
+    flow = order_flow()
+    flow.guard()(lambda order, change: change.metadata.get("by") == "ann")
+    order = begin(flow, store)
+    assert not order.can_transition_to("cancelled")
+    assert order.can_transition_to("cancelled", metadata={"by": "ann"})
+    assert order.why_not("cancelled", metadata={"by": "ann"}) == []
+    assert len(order.why_not("cancelled", metadata={"by": "bob"})) == 1
 
 
 def test_a_flow_and_a_service_of_its_machine_see_the_same(store: Store) -> None:
@@ -186,6 +246,11 @@ def test_after_a_purge_it_is_in_the_initial_state(store: Store) -> None:
     assert order.current_state == "pending"
     assert order.transition_to("cancelled").version == 4
     assert order.version == 4
+    orders.purge("o-1")
+    order.reload()
+    assert order.version == 0
+    assert order.last_transition == order.history[-1]
+    assert order.last_transition_to("cancelled") is None
     with pytest.raises(NotFoundError):
         orders.get("o-2")
 

@@ -147,6 +147,28 @@ def test_a_guard_of_a_removed_state_guards_nothing_else() -> None:
     assert not refused(Shorter, "b")
 
 
+def test_a_failure_callback_goes_with_its_state_and_stays_without_its_transition() -> None:
+    """Given what is called on failures to c, then it is where c is, whether a rule leads there."""
+    base = template()
+    failed: list[str] = []
+    base.on_failure(to="c")(lambda thing: failed.append("to c"))
+
+    class Shorter(base):  # type: ignore[misc, valid-type]
+        pass
+
+    class Apart(base):  # type: ignore[misc, valid-type]
+        pass
+
+    Shorter.remove_state("c")
+    Apart.remove_transitions(to="c")
+
+    with open_store("memory://") as store:
+        assert not Shorter(None, store=store, id="1").try_transition_to("a")
+        assert not failed
+        assert not Apart(None, store=store, id="1").try_transition_to("c")
+        assert failed == ["to c"]
+
+
 def test_a_guard_stays_for_a_transition_that_comes_back() -> None:
     """Given a transition that is removed and added again, its guard guards it again."""
     base = template()
@@ -237,6 +259,18 @@ def test_two_templates_that_name_different_states_alike_do_not_mix() -> None:
         b = Flow.state()
 
     with pytest.raises(DefinitionError, match="Both inherits two that are named b"):
+
+        class Both(template(), Other):  # type: ignore[misc]
+            pass
+
+
+def test_two_templates_that_begin_elsewhere_do_not_mix() -> None:
+    """Given two initial states, the flow says which."""
+
+    class Other(Flow, abstract=True):
+        begun = Flow.state(initial=True)
+
+    with pytest.raises(DefinitionError, match="Both inherits two initial states, a and begun"):
 
         class Both(template(), Other):  # type: ignore[misc]
             pass

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from datetime import datetime
 from typing import Any, Generic, Self, cast
 
-from msgspec import Struct
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
@@ -17,39 +16,24 @@ from holdfast.errors import (
     GuardFailedError,
     InvalidTransitionError,
     RejectedError,
-    StoreError,
     ValidationError,
     VersionConflictError,
 )
-from holdfast.machine.codec import tag_of
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowEvent, FlowState
-from holdfast.record import Change, Record, Transition
+from holdfast.record import Change, Transition
 from holdfast.service.call import MAX_KEY_BYTES, check_call, check_id, check_text, is_count
 from holdfast.service.decided import Decided
+from holdfast.service.flow_service import Bound, Look, Memory, seen, told, with_names
 from holdfast.service.origin import is_own_refusal
-from holdfast.service.records import decode_state, decode_transition
 from holdfast.service.retry import Retry
-from holdfast.service.service import Service
-from holdfast.service.within import innermost
-from holdfast.stores.contract import Key, Loaded, OnCommit, Store
+from holdfast.stores.contract import OnCommit, Store
 
 Thing = TypeVar("Thing", default=Any)
 
 ONCE = Retry(attempts=1)
 BACKWARDS = 100
 """How many transitions are read at once where the last of a kind is looked for."""
-
-
-class Look(Struct, frozen=True):
-    """The entity as a flow saw it."""
-
-    state: FlowState
-    version: int
-    """0 where there is no entity."""
-    live: Any
-    """The state of the machine; None where there is no entity."""
-    at: datetime
 
 
 class Flow(Generic[Thing], metaclass=FlowType):
@@ -59,11 +43,11 @@ class Flow(Generic[Thing], metaclass=FlowType):
     the initial state, which `record_initial` writes down at once. `retry` says what happens on
     conflicts; without it they are raised.
 
-    Outside a transaction of the caller's it remembers what it saw until it transitions, whatever
-    comes of that, or until `reload`. One thread at a time uses it.
+    It remembers what it saw until it transitions, whatever comes of that, or until `reload`; from
+    when it takes part in a transaction of the caller's it does not. One thread at a time uses it.
     """
 
-    __slots__ = ("_remembered", "_service", "id", "object")
+    __slots__ = ("_memory", "_service", "id", "object")
 
     def __init__(
         self,
@@ -76,8 +60,8 @@ class Flow(Generic[Thing], metaclass=FlowType):
     ) -> None:
         self.object = object
         self.id = check_id(id)
-        self._service = _Bound(type(self).machine, store, deps=object, retry=retry)
-        self._remembered: Look | None = None
+        self._service = Bound(type(self).machine, store, deps=object, retry=retry)
+        self._memory = Memory()
         if record_initial:
             self.record_initial()
 
@@ -94,11 +78,12 @@ class Flow(Generic[Thing], metaclass=FlowType):
         """Return the flow inside the transaction that is open on a connection of the caller's.
 
         `on_commit` takes a function and calls it after the outermost commit: after-commit
-        callbacks need it. Nothing is remembered there, so that a rollback leaves nothing behind.
+        callbacks need it. Neither flow remembers anything from then on, so that a rollback leaves
+        nothing behind.
         """
         joined = copy(self)
-        joined._service = cast("_Bound", self._service.on(connection, on_commit=on_commit))
-        joined._remembered = None
+        joined._service = cast("Bound", self._service.on(connection, on_commit=on_commit))
+        self._memory.look, self._memory.is_closed = None, True
         return joined
 
     def retry_conflicts(self, n: int = 1) -> Self:
@@ -113,7 +98,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
             return self
         again = copy(self)
         retry = replace(service.plans.binding.retry, attempts=n + 1)
-        again._service = _Bound(service.machine, service.store, deps=self.object, retry=retry)
+        again._service = Bound(service.machine, service.store, deps=self.object, retry=retry)
         return again
 
     @property
@@ -150,13 +135,18 @@ class Flow(Generic[Thing], metaclass=FlowType):
         wanted = self._state(state)
         return next((each for each in self._backwards() if each.to_state == wanted), None)
 
-    def can_transition_to(self, state: str) -> bool:
-        """Tell whether the rules lead to a state from here, and no guard refuses."""
-        return next(self._refusals(self._state(state)), None) is None
+    def can_transition_to(self, state: str, *, metadata: Mapping[str, Any] | None = None) -> bool:
+        """Tell whether the rules lead to a state from here, and no guard refuses.
 
-    def why_not(self, state: str) -> list[RejectedError]:
+        `metadata` is what the transition would be given, for guards that look at it.
+        """
+        return next(self._refusals(self._state(state), metadata), None) is None
+
+    def why_not(
+        self, state: str, *, metadata: Mapping[str, Any] | None = None
+    ) -> list[RejectedError]:
         """Return what refuses a transition: every guard that does, or that no rule allows it."""
-        return list(self._refusals(self._state(state)))
+        return list(self._refusals(self._state(state), metadata))
 
     def transition_to(
         self,
@@ -220,7 +210,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
                 is_last = attempt >= retry.attempts or not self._service.is_alone
                 if expected_version is not None or is_last:
                     raise
-                time.sleep(retry.delay_seconds(attempt, 0.5))
+                time.sleep(retry.delay_seconds(attempt, random.random()))
                 attempt += 1
 
     def record_initial(self) -> Transition | None:
@@ -228,13 +218,13 @@ class Flow(Generic[Thing], metaclass=FlowType):
         if self._look().live is not None:
             return None
         try:
-            return self._move(type(self).initial, None, None, 0, None)
+            return self._apply(type(self).initial, {"initial": True}, None, 0, None)
         except VersionConflictError:
             return None
 
     def reload(self) -> Self:
         """Forget what was seen, so that the next question asks the store; return the flow."""
-        self._remembered = None
+        self._memory.look = None
         return self
 
     def _move(
@@ -245,18 +235,28 @@ class Flow(Generic[Thing], metaclass=FlowType):
         expected_version: int | None,
         key: str | None,
     ) -> Transition:
-        self._remembered = None
+        recorded = {} if event is None else {"event": str(event)}
+        return self._apply(target, recorded, metadata, expected_version, key)
+
+    def _apply(
+        self,
+        target: FlowState,
+        recorded: dict[str, Any],
+        metadata: Mapping[str, Any] | None,
+        expected_version: int | None,
+        key: str | None,
+    ) -> Transition:
         service = self._service
-        if metadata is not None:
-            metadata = {
-                name: str(value) if isinstance(value, FlowState | FlowEvent) else value
-                for name, value in metadata.items()
-            }
-        command = type(self).compiled.commands[target](None if event is None else str(event))
-        record = service.handle(
-            self.id, command, metadata=metadata, expected_version=expected_version, key=key
-        )
-        return service.made(record) or _told(record, command, metadata, key)
+        metadata = with_names(metadata)
+        command = type(self).compiled.commands[target](**recorded)
+        self._memory.look = None
+        try:
+            record = service.handle(
+                self.id, command, metadata=metadata, expected_version=expected_version, key=key
+            )
+        finally:
+            self._memory.look = None  # what a guard may have looked at is over
+        return service.made(record) or told(record, command, metadata, key)
 
     def _trigger_once(
         self,
@@ -265,16 +265,18 @@ class Flow(Generic[Thing], metaclass=FlowType):
         expected_version: int | None,
         key: str | None,
     ) -> Transition:
-        self._remembered = None
-        look = self._look()
+        look = self.reload()._look()
+        if expected_version not in (None, look.version):
+            machine = type(self).machine.name
+            raise VersionConflictError(machine, self.id, expected_version, look.version)
         chart = type(self).chart
         targets = [to for source, to in chart.pairs_of[event] if source == look.state]
         if not targets:
             raise self._untriggerable(event, look)
         states = [chart.states[target] for target in targets]
-        free = [state for state in states if len(states) == 1 or self.can_transition_to(state)]
-        pinned = look.version if expected_version is None else expected_version
-        return self._move((free or states)[0], event, metadata, pinned, key)
+        free = (each for each in states if self.can_transition_to(each, metadata=metadata))
+        target = states[0] if len(states) == 1 else next(free, states[0])
+        return self._move(target, event, metadata, look.version, key)
 
     def _untriggerable(self, event: FlowEvent, look: Look) -> InvalidTransitionError:
         chart = type(self).chart
@@ -288,15 +290,17 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
     def _look(self) -> Look:
         service = self._service
-        is_alone = service.is_alone
-        if is_alone and self._remembered is not None:
-            return self._remembered
-        look = _seen(type(self), service.look(self.id))
-        if is_alone:
-            self._remembered = look
+        memory, is_alone = self._memory, service.is_alone
+        if is_alone and memory.look is not None:
+            return memory.look
+        look = seen(type(self), service.look(self.id))
+        if is_alone and not memory.is_closed:
+            memory.look = look
         return look
 
-    def _refusals(self, state: FlowState) -> Iterator[RejectedError]:
+    def _refusals(
+        self, state: FlowState, metadata: Mapping[str, Any] | None
+    ) -> Iterator[RejectedError]:
         look, machine = self._look(), type(self).machine
         successors = type(self).chart.successors(look.state)
         if state not in successors:
@@ -305,17 +309,20 @@ class Flow(Generic[Thing], metaclass=FlowType):
                 machine.name, str(look.state), str(state), allowed, self.id
             )
             return
-        decided = self._decided(look, state)
+        decided = self._decided(look, state, metadata)
         for hook in decided.hooks("guard"):
             refusal = decided.refusal(hook)
             if refusal is not None:
                 yield refusal
 
-    def _decided(self, look: Look, target: FlowState) -> Decided:
+    def _decided(
+        self, look: Look, target: FlowState, metadata: Mapping[str, Any] | None
+    ) -> Decided:
         """Return what guards are asked about."""
         compiled = type(self).compiled
         machine, after = compiled.machine, compiled.states[target]()
-        call = check_call(machine, self.id, compiled.commands[target]())
+        command = compiled.commands[target]()
+        call = check_call(machine, self.id, command, metadata=with_names(metadata))
         change: Change[Any, Any] = Change(
             machine.name,
             self.id,
@@ -323,7 +330,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
             look.live,
             call.command,
             after,
-            {},
+            call.metadata,
             look.at,
             str(look.state),
             str(target),
@@ -367,62 +374,3 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
     def _is_own(self, error: RejectedError) -> bool:
         return is_own_refusal(type(self).machine, self.id, error)
-
-
-class _Bound(Service[Any, Any, Any]):
-    """The service of a flow, which looks at an entity together with what keys made of it."""
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether no transaction is open around its caller that it would take part in."""
-        is_joined = self.plans.binding.is_joined or innermost() is not None
-        return not is_joined and self.store.around() is None
-
-    def look(self, id: str, *keys: str) -> Loaded:
-        """Return the entity as it is loaded."""
-        [loaded] = self._here().store.load([Key(self.machine.name, id, keys)])
-        return loaded
-
-    def made(self, record: Record[Any]) -> Transition | None:
-        """Return the transition that a record was made by, None where it cannot be read."""
-        try:
-            store = self._here().store
-            rows = store.history(record.machine, record.id, after=record.version - 1, limit=1)
-        except StoreError:  # it was written all the same, and its caller has to be told so
-            return None
-        is_kept = rows and rows[0].kind != "purged"
-        return decode_transition(self.machine, rows[0]) if is_kept else None
-
-
-def _told(
-    record: Record[Any], command: Any, metadata: Mapping[str, Any] | None, key: str | None
-) -> Transition:
-    """Return a transition of which nothing is known but what was asked for and answered."""
-    name = tag_of(type(command))
-    at = record.updated_at
-    return Transition(
-        0,
-        record.machine,
-        record.id,
-        record.version,
-        "command",
-        None,
-        name,
-        name,
-        command,
-        record.state,
-        metadata or {},
-        key,
-        None,
-        at,
-        at,
-        "",
-    )
-
-
-def _seen(flow: FlowType, loaded: Loaded) -> Look:
-    row = loaded.entity
-    if row is None or row.state_type is None:
-        return Look(flow.initial, 0, None, loaded.now)
-    live = decode_state(flow.machine, row)
-    return Look(flow.chart.states[row.state_type], row.version, live, loaded.now)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.flow.orders import Order, begin, bring, noted, order_flow, path
 
 from holdfast import (
+    Flow,
     GuardFailedError,
     InvalidTransitionError,
     KeyReusedError,
@@ -143,6 +146,30 @@ def test_the_initial_state_is_recorded_once(store: Store) -> None:
     assert path(order) == ["pending", "cancelled"]
 
 
+def test_a_begin_that_is_there_is_no_failure_to_record_it(store: Store) -> None:
+    """Given an order with a history, when its begin is recorded again, then nothing has failed."""
+    flow = order_flow()
+    flow.on_failure()(lambda order: order.calls.append("failure"))
+    begin(flow, store, record_initial=True)
+    assert noted(begin(flow, store, record_initial=True)) == []
+
+
+def test_of_two_that_record_the_begin_at_once_one_does(store: Store) -> None:
+    """Given another who is faster, when the begin is to be recorded, then it is there once."""
+    flow = order_flow()
+    slow, load, others = copy(store), store.load, [flow]
+
+    def late(keys: Any) -> Any:
+        found = load(keys)
+        if others:
+            begin(others.pop(), store, record_initial=True)
+        return found
+
+    setattr(slow, "load", late)  # noqa: B010 (a method)
+    order = begin(flow, slow, record_initial=True)
+    assert path(order) == ["pending"]
+
+
 def test_recording_calls_unfiltered_callbacks_and_asks_no_guard(store: Store) -> None:
     """Given callbacks for every transition, when the begin is recorded, then they see it."""
     flow = order_flow()
@@ -171,6 +198,34 @@ def test_an_event_leads_where_it_says_for_the_state(store: Store) -> None:
     order = begin(order_flow(), store)
     assert order.trigger("submit").to_state == "checking_out"
     assert order.trigger(type(order).submit).to_state == "purchased"
+
+
+def test_a_guard_of_several_targets_sees_the_metadata_of_the_event(store: Store) -> None:
+    """Given guards that look at who does it, when an event is triggered, then they are told."""
+
+    class ClaimFlow(Flow[Order]):
+        filed = Flow.state(initial=True)
+        approved = Flow.state()
+        queued = Flow.state()
+        decide = Flow.event(filed.to(approved, queued))
+
+    ClaimFlow.guard(to="approved")(lambda order, change: change.metadata.get("by") == "chief")
+    for by, state in (("clerk", "queued"), ("chief", "approved")):
+        claim = ClaimFlow(Order(), store=store, id=by)
+        assert claim.trigger("decide", metadata={"by": by}).to_state == state
+
+
+def test_an_event_decided_on_another_version_is_a_conflict(store: Store) -> None:
+    """Given a version that has passed, when an event is triggered on it, then that is the error."""
+    flow = order_flow()
+    flow.on_failure()(lambda order: order.calls.append("failure"))
+    order = begin(flow, store).retry_conflicts(5)
+    bring(order, "checking_out", "purchased")
+    for version in (0, 1):
+        with pytest.raises(VersionConflictError) as raised:
+            order.trigger("submit", expected_version=version)
+        assert (raised.value.expected, raised.value.actual) == (version, 2)
+    order.transition_to("shipped", expected_version=2)
 
 
 def test_an_event_is_recorded_with_its_transition(store: Store) -> None:
@@ -258,7 +313,6 @@ def test_the_same_key_triggers_once(store: Store) -> None:
 
 def test_an_event_takes_the_first_target_whose_guards_pass(store: Store) -> None:
     """Given an event that leads to several states, when guards refuse some, then the next is."""
-    from holdfast import Flow
 
     class ReviewFlow(Flow[Order]):
         draft = Flow.state(initial=True)

@@ -146,6 +146,28 @@ def test_the_initial_state_is_refused_where_nothing_leads_back(store: Store) -> 
     assert order.current_state == "checking_out"
 
 
+def test_the_initial_state_is_refused_where_it_is_already(store: Store) -> None:
+    """Given a new order, when it is to be pending, then that is no transition, recorded or not."""
+    for record_initial in (False, True):
+        flow = order_flow()
+        flow.on_failure()(lambda order: order.calls.append("failure"))
+        order = flow(Order(), store=store, id=f"{record_initial}", record_initial=record_initial)
+        with pytest.raises(InvalidTransitionError, match="in state pending; allowed: checking_out"):
+            order.transition_to("pending")
+        assert order.object.calls == ["failure"]
+        assert not order.can_transition_to("pending")
+        assert len(order.history) == record_initial
+
+
+def test_a_circle_leads_back_to_the_initial_state(store: Store) -> None:
+    """Given a rule back to the begin, when the order takes it, then it is there again."""
+    flow = order_flow()
+    flow.cancelled.to(flow.pending)
+    order = begin(flow, store)
+    bring(order, "cancelled", "pending", "cancelled")
+    assert order.version == 3
+
+
 def test_the_attempt_tells_whether_it_came_off(store: Store) -> None:
     """Given an attempt, when a rule or a guard refuses, then it is False, else True."""
     flow = order_flow()
@@ -185,6 +207,8 @@ def test_a_state_of_another_flow_is_no_state_of_this_one(store: Store) -> None:
     other, order = order_flow(), begin(order_flow(), store)
     with pytest.raises(ValidationError, match="is no state of OrderFlow"):
         order.transition_to(other.cancelled)
+    with pytest.raises(ValidationError, match="is no event of OrderFlow"):
+        order.trigger(other.cancel)
 
 
 def test_two_flows_are_possible_around_one_object(store: Store) -> None:

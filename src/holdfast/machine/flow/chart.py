@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from holdfast.errors import DefinitionError
 from holdfast.machine.flow.callbacks import Callback
-from holdfast.machine.flow.states import Declaration, FlowEvent, FlowState, Pair, Transitions
+from holdfast.machine.flow.states import Declaration, FlowEvent, FlowState, Name, Pair, Transitions
 
 States = str | Iterable[str]
 """One state or several, each by its name or as the attribute of the flow."""
@@ -116,19 +116,11 @@ class Chart:
 
     def find(self, state: object) -> FlowState | None:
         """Return the state that a name, or the attribute of this flow or a base of it, means."""
-        if not isinstance(state, str) or isinstance(state, FlowEvent):
-            return None
-        if isinstance(state, FlowState) and state.chart not in self.lineage:
-            return None
-        return self.states.get(state)
+        return self.states.get(state) if self._is_own(state) else None
 
     def find_event(self, event: object) -> FlowEvent | None:
         """Return the event that a name, or the attribute of this flow or a base of it, means."""
-        if not isinstance(event, str) or isinstance(event, FlowState):
-            return None
-        if isinstance(event, FlowEvent) and event.chart not in self.lineage:
-            return None
-        return self.events.get(event)
+        return self.events.get(event) if self._is_own(event) else None
 
     def successors(self, state: str) -> list[FlowState]:
         """Return the states that a state leads to, in the order of the rules."""
@@ -174,6 +166,10 @@ class Chart:
         self.events[name] = FlowEvent(name, self)
         self.pairs_of[name] = pairs
         return self.events[name]
+
+    def _is_own(self, name: object) -> TypeGuard[str]:
+        """Whether something is text, and no name of another flow."""
+        return isinstance(name, str) and (not isinstance(name, Name) or name.chart in self.lineage)
 
     def _known(self, state: Any, location: str) -> FlowState:
         found = self.find(state)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from operator import or_
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct, defstruct
 from msgspec.structs import replace
 
+from holdfast.errors import InvalidTransitionError
 from holdfast.machine.definition import Machine
 from holdfast.machine.flow.callbacks import Callback
 from holdfast.machine.flow.chart import Chart
@@ -34,6 +35,7 @@ def compile_flow(chart: Chart, name: str, module: str) -> Compiled:
     assert chart.initial is not None
     states = {str(each): _member(State, each, module) for each in chart.states}
     commands = {each: _member(Command, each, module, _EVENT) for each in states}
+    commands[chart.initial] = _member(Command, chart.initial, module, _EVENT + _INITIAL)
     machine: Machine[Any, Any, Any] = Machine(
         name, state=reduce(or_, states.values()), command=reduce(or_, commands.values())
     )
@@ -42,7 +44,8 @@ def compile_flow(chart: Chart, name: str, module: str) -> Compiled:
         if target == chart.initial or (chart.initial, target) in chart.pairs:
             sources.append(NoneType)
         if sources:
-            machine.on(_handler(chart.flow, sources, command, states[target]))
+            expect = _expect_recording(chart, name) if target == chart.initial else None
+            machine.on(_handler(chart.flow, sources, command, states[target], expect))
     machine.initial = states[chart.initial]
     for callback in chart.callbacks:
         for hook in _hooks(chart, callback, states, commands):
@@ -53,6 +56,8 @@ def compile_flow(chart: Chart, name: str, module: str) -> Compiled:
 
 _EVENT = [("event", str | None, None)]
 """What a command records beside its name: the event that triggered it, if one did."""
+_INITIAL = [("initial", Literal[True] | None, None)]
+"""Says that the initial state is written down, which is no transition to it."""
 
 
 def _member(base: type, name: str, module: str, fields: Iterable[Any] = ()) -> Any:
@@ -68,17 +73,39 @@ def _member(base: type, name: str, module: str, fields: Iterable[Any] = ()) -> A
     )
 
 
-def _handler(flow: str, sources: Iterable[type], command: type, target: type) -> Any:
+def _handler(
+    flow: str,
+    sources: Iterable[type],
+    command: type,
+    target: type,
+    expect: Callable[[object, Any], None] | None,
+) -> Any:
     """Return the function that leads from each source to the target."""
     made = target()
 
     def enter(state: object, command: object) -> object:
+        if expect is not None:
+            expect(state, command)
         return made
 
     enter.__name__ = target.__name__
     enter.__qualname__ = f"{flow}.{target.__name__}"
     enter.__annotations__ = {"state": reduce(or_, sources), "command": command, "return": target}
     return enter
+
+
+def _expect_recording(chart: Chart, machine: str) -> Callable[[object, Any], None] | None:
+    """Return what refuses the initial state where there is no entity, but to write it down."""
+    initial = str(chart.initial)
+    successors = [str(each) for each in chart.successors(initial)]
+    if initial in successors:
+        return None
+
+    def expect(state: object, command: Any) -> None:
+        if state is None and command.initial is None:
+            raise InvalidTransitionError(machine, initial, initial, successors)
+
+    return expect
 
 
 def _hooks(

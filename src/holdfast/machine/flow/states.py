@@ -33,7 +33,7 @@ class Transitions(Struct, frozen=True):
     pairs: tuple[Pair, ...]
 
 
-class _Name(str):
+class Name(str):
     """Text that belongs to a flow."""
 
     __slots__ = ("chart",)
@@ -58,7 +58,7 @@ class _Name(str):
         return str, (str(self),)
 
 
-class FlowState(_Name):
+class FlowState(Name):
     """A state of a flow; equal to its name."""
 
     __slots__ = ()
@@ -72,7 +72,7 @@ class FlowState(_Name):
         return (body_around() or self.chart).allow([self], states, location)
 
 
-class FlowEvent(_Name):
+class FlowEvent(Name):
     """An event of a flow: a name for several transitions; equal to that name."""
 
     __slots__ = ()

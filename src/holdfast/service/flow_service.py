@@ -1,0 +1,108 @@
+"""What a flow asks of its store: an entity as it is, and the transition that was just made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from holdfast.errors import StoreError
+from holdfast.machine.codec import tag_of
+from holdfast.machine.flow.definition import FlowType
+from holdfast.machine.flow.states import FlowEvent, FlowState
+from holdfast.record import Record, Transition
+from holdfast.service.records import decode_state, decode_transition
+from holdfast.service.service import Service
+from holdfast.service.within import innermost
+from holdfast.stores.contract import Key, Loaded
+
+
+class Look(Struct, frozen=True):
+    """The entity as a flow saw it."""
+
+    state: FlowState
+    version: int
+    """0 where there is no entity."""
+    live: Any
+    """The state of the machine; None where there is no entity."""
+    at: datetime
+
+
+class Memory(Struct):
+    """What flows on one object and id saw last; those that try again share it with the first."""
+
+    look: Look | None = None
+    is_closed: bool = False
+    """Whether a transaction of the caller's takes part, which may undo what was seen."""
+
+
+class Bound(Service[Any, Any, Any]):
+    """The service of a flow, which looks at an entity together with what keys made of it."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no transaction is open around its caller that it would take part in."""
+        is_joined = self.plans.binding.is_joined or innermost() is not None
+        return not is_joined and self.store.around() is None
+
+    def look(self, id: str, *keys: str) -> Loaded:
+        """Return the entity as it is loaded."""
+        [loaded] = self._here().store.load([Key(self.machine.name, id, keys)])
+        return loaded
+
+    def made(self, record: Record[Any]) -> Transition | None:
+        """Return the transition that a record was made by, None where it cannot be read."""
+        try:
+            store = self._here().store
+            rows = store.history(record.machine, record.id, after=record.version - 1, limit=1)
+        except StoreError:  # it was written all the same, and its caller has to be told so
+            return None
+        is_kept = rows and rows[0].kind != "purged"
+        return decode_transition(self.machine, rows[0]) if is_kept else None
+
+
+def with_names(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return metadata in which states and events are plain text."""
+    if not isinstance(metadata, Mapping):
+        return metadata
+    return {
+        name: str(value) if isinstance(value, FlowState | FlowEvent) else value
+        for name, value in metadata.items()
+    }
+
+
+def told(
+    record: Record[Any], command: Any, metadata: Mapping[str, Any] | None, key: str | None
+) -> Transition:
+    """Return a transition of which nothing is known but what was asked for and answered."""
+    name = tag_of(type(command))
+    at = record.updated_at
+    return Transition(
+        0,
+        record.machine,
+        record.id,
+        record.version,
+        "command",
+        None,
+        name,
+        name,
+        command,
+        record.state,
+        metadata or {},
+        key,
+        None,
+        at,
+        at,
+        "",
+    )
+
+
+def seen(flow: FlowType, loaded: Loaded) -> Look:
+    """Return an entity as its flow shows it."""
+    row = loaded.entity
+    if row is None or row.state_type is None:
+        return Look(flow.initial, 0, None, loaded.now)
+    live = decode_state(flow.machine, row)
+    return Look(flow.chart.states[row.state_type], row.version, live, loaded.now)
