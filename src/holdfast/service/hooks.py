@@ -23,6 +23,7 @@ from holdfast.service.requests import Commit, Notify, Plan, Read, World
 from holdfast.service.runner import run
 from holdfast.service.within import Within, inside
 from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Store, Write
+from holdfast.stores.outcomes import TransientError
 
 W = TypeVar("W", bound=World)
 
@@ -101,6 +102,8 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
             facts = yield from _facts(hook, decided)
             try:
                 yield Notify(partial(inside, here, hook.call), facts, decided.call.within)
+            except TransientError:  # of a service that it called: the store begins anew
+                raise
             except Exception as error:  # noqa: BLE001 (it reaches its caller as it is)
                 raise KeptBack(HookRaised(decided, error)) from None
 

@@ -23,6 +23,10 @@ class CommitUncertainError(StoreError):
     """The commit failed and may have happened; the same write must be sent again to know."""
 
 
+class TransientError(StoreError):
+    """The transaction was undone for others' sake, and may well succeed at the next attempt."""
+
+
 class KeptBack(Exception):  # noqa: N818 (it is no error)
     """Ends what is done in a transaction so that it is rolled back, and tells what came of it."""
 

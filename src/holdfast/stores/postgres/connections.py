@@ -12,10 +12,10 @@ from typing import TypeVar, cast
 import psycopg
 
 from holdfast.errors import StoreError
-from holdfast.stores.outcomes import KeptBack
+from holdfast.stores.outcomes import KeptBack, TransientError
 from holdfast.stores.postgres import migrations, schema
 from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive, fetch
-from holdfast.stores.postgres.errors import TransientError, connect_error
+from holdfast.stores.postgres.errors import connect_error
 from holdfast.stores.postgres.pool import Pool, PoolClosedError
 from holdfast.stores.postgres.statements import Statements, Steps
 from holdfast.stores.postgres.url import Address

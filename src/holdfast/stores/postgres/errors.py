@@ -6,11 +6,7 @@ import psycopg
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import CommitUncertainError, WriteRefusedError
-
-
-class TransientError(StoreError):
-    """Nothing was written, and the same may well succeed at the next attempt."""
-
+from holdfast.stores.outcomes import TransientError
 
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
 _IN_THE_WAY = ("40001", "40P01", "55P03")
