@@ -45,7 +45,7 @@ def test_hooks_that_cross_each_other_come_through(open: Open, store: Store) -> N
 
     def crossing(own: str, others: str) -> Bills:
         diary = Diary()
-        met = []
+        met: list[str] = []
 
         def cross(change: object) -> None:
             if not met:
