@@ -65,7 +65,8 @@ DRIVERS = {
     "psycopg": {"holdfast.stores.postgres"},
     "pytest": {"holdfast.testing"},
     "rich": {"holdfast.cli", "holdfast.examples"},
-    "sqlite3": {"holdfast.stores", "holdfast.testing"},
+    "sqlalchemy": {"holdfast.ext.sqlalchemy", "holdfast.examples"},
+    "sqlite3": {"holdfast.ext.sqlalchemy", "holdfast.stores", "holdfast.testing"},
     "typing_extensions": {"holdfast"},
 }
 STANDARD = (sys.stdlib_module_names | {"annotationlib"}) - DRIVERS.keys()  # The one is 3.14's.
@@ -107,6 +108,7 @@ def test_a_module_imports_only_what_lies_below_it(module: str) -> None:
         ("holdfast.stores.contract", "from holdfast.service import plan, service"),
         ("holdfast.stores.sqlite", "from holdfast.service.service import Service"),
         ("holdfast.ext.django", "import holdfast.web.app"),
+        ("holdfast.ext.django", "import sqlalchemy"),
         ("holdfast.ext.django", "from holdfast.examples import order"),
         ("holdfast.cli", "from holdfast import testing"),
         ("holdfast.web", "from holdfast.testing.simulation import simulate"),
@@ -148,6 +150,7 @@ def test_importing_the_package_loads_no_driver() -> None:
         "django",
         "psycopg",
         "rich",
+        "sqlalchemy",
         "sqlite3",
         "holdfast.cli",
         "holdfast.testing",

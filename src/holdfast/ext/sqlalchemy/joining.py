@@ -1,0 +1,156 @@
+"""Binds services and flows to sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from typing import Any, TypeVar, overload
+
+from sqlalchemy import inspect, update
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, object_session, scoped_session
+
+from holdfast import AsyncService, Flow, Service
+from holdfast.errors import DefinitionError, StoreError
+from holdfast.ext.sqlalchemy.commits import follow
+from holdfast.ext.sqlalchemy.engines import expect_awaited
+from holdfast.ext.sqlalchemy.identity import AnyMachine, mapper_of, terms_of
+from holdfast.ext.sqlalchemy.stores import AwaitedSessionStore, SessionStore
+from holdfast.stores.contract import Store, Write
+
+S = TypeVar("S")
+C = TypeVar("C")
+D = TypeVar("D")
+F = TypeVar("F", bound=Flow[Any])
+
+AnySession = Session | scoped_session[Any]
+AnyAsyncSession = AsyncSession | async_scoped_session[Any]
+
+
+@overload
+def joined(
+    service: Service[S, C, D],
+    session: AnySession,
+    *,
+    model: type | None = None,
+    bind_arguments: Mapping[str, Any] | None = None,
+) -> Service[S, C, D]: ...
+@overload
+def joined(
+    service: AsyncService[S, C, D],
+    session: AnyAsyncSession,
+    *,
+    model: type | None = None,
+    bind_arguments: Mapping[str, Any] | None = None,
+) -> AsyncService[S, C, D]: ...
+def joined(
+    service: Service[Any, Any, Any] | AsyncService[Any, Any, Any],
+    session: AnySession | AnyAsyncSession,
+    *,
+    model: type | None = None,
+    bind_arguments: Mapping[str, Any] | None = None,
+) -> Service[Any, Any, Any] | AsyncService[Any, Any, Any]:
+    """Return the service inside the transactions of a session: at each call in the one it is in.
+
+    What `Service.on` says holds here too. `model` is what the machine governs: its state is
+    mirrored there where it says so, and its connection is taken where a session has several; or
+    `bind_arguments` tell which, as `Session.connection` takes them.
+
+    Raises DefinitionError for a session that does not fit the service, or a model that does not.
+    """
+    binding: Mapping[str, Any] = {} if model is None else {"mapper": mapper_of(model)}
+    binding = binding if bind_arguments is None else bind_arguments
+    wrote = None if model is None else _mirror_in(model, service.machine)
+    around = copy(service)
+    if isinstance(session, AsyncSession | async_scoped_session):
+        if not isinstance(around, AsyncService):
+            raise DefinitionError(f"an AsyncSession is joined by an AsyncService, not by {service}")
+        awaited = partial(_awaited_of, session)
+        around.store = AwaitedSessionStore(service.store, awaited, binding, wrote)
+        return around.on(session, on_commit=lambda after: follow(awaited().sync_session, after))
+    if not isinstance(around, Service):
+        raise DefinitionError(f"{session!r:.80} is joined by a Service, not by {service}")
+    found = partial(_session_of, session)
+    around.store = SessionStore(service.store, found, binding, wrote)
+    return around.on(session, on_commit=lambda after: follow(found(), after))
+
+
+def flow_of(
+    flow: type[F], object: Any, *, store: Store, id: str | None = None, state: str | None = None
+) -> F:
+    """Return the flow of a model's instance, inside the transactions of the session it is in.
+
+    The instance is flushed where it has no primary key yet. `id` and `state` name attributes, where
+    they are not those that the model declares: the one that is the id, and the one where the state
+    is mirrored.
+
+    With an AsyncSession this and what the flow does is called in `session.run_sync`. Raises
+    StoreError where the instance is in no session.
+    """
+    terms = terms_of(type(object), flow, id=id, state=state)
+    binding = {"mapper": mapper_of(type(object))}
+
+    def find() -> Session:
+        session = _session_around(object, binding, store)
+        if terms.text_of(object) != entity:
+            raise StoreError(
+                f"{object!r:.80} is {terms.text_of(object)!r:.80} now, and its flow is that of "
+                f"{entity!r:.80}; nothing was written: call flow_of again"
+            )
+        return session
+
+    def wrote(session: Session, write: Write) -> None:
+        row = write.entity
+        if terms.state_attribute and (row.machine, row.id) == (terms.machine.name, entity):
+            setattr(object, terms.state_attribute, terms.mirrored(row.state_type))
+
+    _session_around(object, binding, store)
+    entity = terms.text_of(object)
+    made = flow(object, store=SessionStore(store, find, binding, wrote), id=entity)
+    return made.on(object, on_commit=lambda after: follow(find(), after))
+
+
+def _mirror_in(model: Any, machine: AnyMachine) -> Callable[[Session, Write], None] | None:
+    """Return what mirrors each write in the instance of it, whether the session has it or not."""
+    if getattr(model, "__machine_state__", None) is None:
+        return None
+    terms = terms_of(model)
+    attribute = terms.state_attribute
+    if attribute is None or terms.machine.name != machine.name:
+        return None
+
+    def mirror(session: Session, write: Write) -> None:
+        row = write.entity
+        value = terms.value_of(row.id)
+        if row.machine != terms.machine.name or value is None:
+            return
+        own = getattr(terms.model, terms.id_attribute) == value
+        state = terms.mirrored(row.state_type)
+        session.execute(update(terms.model).where(own).values({attribute: state}))
+
+    return mirror
+
+
+def _session_around(object: Any, binding: Mapping[str, Any], store: Store) -> Session:
+    """Return the session that an instance is in, with the instance in the database."""
+    session = object_session(object)
+    if session is None:
+        raise StoreError(
+            f"{object!r:.80} is in no session (any more), so there is no transaction for its flow; "
+            "nothing was written: add it to a session"
+        )
+    expect_awaited(session, binding, store.url)
+    if inspect(object).pending:
+        session.flush()
+    return session
+
+
+def _session_of(session: AnySession) -> Session:
+    found: Session = session() if isinstance(session, scoped_session) else session
+    return found
+
+
+def _awaited_of(session: AnyAsyncSession) -> AsyncSession:
+    found: AsyncSession = session() if isinstance(session, async_scoped_session) else session
+    return found

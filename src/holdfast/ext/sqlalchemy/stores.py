@@ -1,0 +1,261 @@
+"""A store inside the transaction that a session is in, whichever that is when a verb is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from copy import copy
+from typing import Any, TypeVar, cast
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.util.concurrency import await_only
+
+from holdfast.errors import StoreError
+from holdfast.ext.sqlalchemy.engines import (
+    begin,
+    driver_of,
+    expect_awaited,
+    has_begun,
+    outermost,
+)
+from holdfast.stores.contract import (
+    Applied,
+    Check,
+    Checkpoint,
+    EntityRow,
+    KeptBack,
+    Key,
+    Loaded,
+    LogRow,
+    Outcome,
+    Store,
+    Write,
+)
+
+T = TypeVar("T")
+
+_JOINED = "holdfast.joined"
+
+
+class SessionStore(Store):
+    """Does what a store does in the transaction of a session, which it begins where none is open.
+
+    `find` tells the session at every verb, `binding` which of its connections. The session is
+    flushed before each write. Hooks run in a nested transaction of the session, so that what they
+    did to its objects is undone with the rest. `wrote` is told of each write.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        find: Callable[[], Session],
+        binding: Mapping[str, Any],
+        wrote: Callable[[Session, Write], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.base: Store = store.base if isinstance(store, SessionStore) else store
+        if self.base.place is None:
+            raise StoreError(
+                f"{self.base.url} is in no database that a session could reach; open the store in "
+                "the database of the session"
+            )
+        self.url, self.place = self.base.url, self.base.place
+        self.identity = self.base.identity
+        self._find = find
+        self._binding = binding
+        self._wrote = wrote
+        self._within: SessionTransaction | None = None
+
+    def load(self, keys: Sequence[Key]) -> list[Loaded]:
+        """See `Store.load`."""
+        return self._read(lambda store: store.load(keys))
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        checks: Sequence[Check] = (),
+        atomic: bool = False,
+        checkpoint: Checkpoint | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Outcome]:
+        """See `Store.commit`."""
+        return self._write(
+            lambda store: store.commit(
+                writes,
+                checks=checks,
+                atomic=atomic,
+                checkpoint=checkpoint,
+                timeout_seconds=timeout_seconds,
+            ),
+            writes,
+        )
+
+    def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
+        """See `Store.transact`; a savepoint waits for nobody."""
+        session = self._reached()
+        session.flush()
+        begin(session, self._binding)
+        nested = session.begin_nested()
+        try:
+            with nested:
+                result = act(self._inside(nested))
+                session.flush()
+                self._expect_open(nested)
+            return result
+        except KeptBack as kept:
+            return cast("T", kept.result)
+
+    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.history`."""
+        return self._read(lambda store: store.history(machine, id, after=after, limit=limit))
+
+    def transition_at(
+        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
+    ) -> Applied | None:
+        """See `Store.transition_at`."""
+        return self._read(
+            lambda store: store.transition_at(machine, id, version=version, time=time)
+        )
+
+    def find(
+        self,
+        machine: str,
+        *,
+        state_types: Sequence[str] | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[EntityRow]:
+        """See `Store.find`."""
+        return self._read(
+            lambda store: store.find(machine, state_types=state_types, after=after, limit=limit)
+        )
+
+    def count(self, machine: str) -> dict[str, int]:
+        """See `Store.count`."""
+        return self._read(lambda store: store.count(machine))
+
+    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
+        """See `Store.entities`."""
+        return self._read(lambda store: store.entities(after=after, limit=limit))
+
+    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
+        """See `Store.read_log`."""
+        return self._read(lambda store: store.read_log(after=after, limit=limit))
+
+    def checkpoint(self, name: str) -> int | None:
+        """See `Store.checkpoint`."""
+        return self._read(lambda store: store.checkpoint(name))
+
+    def on(self, connection: object) -> Store:
+        """Return the store itself, which is inside the session's transaction already."""
+        return self
+
+    def migrate(self) -> None:
+        """Refuse what is no part of a transaction."""
+        raise StoreError(f"{self.url} is not migrated in a session; call migrate() of the store")
+
+    def close(self) -> None:
+        """Leave the session to the caller, and the store open."""
+
+    def _read(self, ask: Callable[[Store], T]) -> T:
+        """Ask what the session would see.
+
+        Where it has begun nothing in the database, that is what everybody sees: to begin would
+        keep others from writing.
+        """
+        _, connection = outermost(self._reached(), self._binding)
+        return _answer(self._joined(connection) if has_begun(connection) else self.base, ask)
+
+    def _write(
+        self, ask: Callable[[Store], list[Outcome]], writes: Sequence[Write]
+    ) -> list[Outcome]:
+        session = self._reached()
+        session.flush()
+        begin(session, self._binding)
+        connection = session.connection(bind_arguments=dict(self._binding))
+        outcomes = _answer(self._joined(connection), ask)
+        for write, outcome in zip(writes, outcomes, strict=False):
+            if outcome.applied and self._wrote is not None:
+                self._wrote(session, write)
+        return outcomes
+
+    def _inside(self, nested: SessionTransaction) -> SessionStore:
+        """Return the store for what is done within a savepoint."""
+        within = copy(self)
+        within._within = nested
+        return within
+
+    def _reached(self) -> Session:
+        """Return the session; raises StoreError where it is awaited, and its caller is not."""
+        if self._within is not None:
+            self._expect_open(self._within)
+        session = self._find()
+        expect_awaited(session, self._binding, self.url)
+        return session
+
+    def _expect_open(self, nested: SessionTransaction) -> None:
+        if not nested.is_active:
+            raise StoreError(
+                f"a hook ended the transaction of the session that {self.url} is joined to; leave "
+                "commit() and rollback() to who began it"
+            )
+
+    def _joined(self, connection: Connection) -> Store:
+        """Return the store on the driver's connection, which is asked once which store it is."""
+        driver = driver_of(connection)
+        known: dict[object, Store] = connection.info.setdefault(_JOINED, {})
+        if self.identity not in known:
+            known[self.identity] = self.base.on(driver)
+        return known[self.identity]
+
+
+class AwaitedSessionStore(SessionStore):
+    """The same for an AsyncSession: what the verbs return is to be awaited."""
+
+    is_awaited = True
+
+    def __init__(
+        self,
+        store: Store,
+        find: Callable[[], AsyncSession],
+        binding: Mapping[str, Any],
+        wrote: Callable[[Session, Write], None] | None = None,
+    ) -> None:
+        super().__init__(store, lambda: find().sync_session, binding, wrote)
+        self._find_awaited = find
+        self._blocking = SessionStore(store, self._find, binding, wrote)
+
+    def transact(self, act: Callable[[Store], Any], *, timeout_seconds: float | None = None) -> Any:
+        """See `Store.transact`; hooks are plain functions, and use the session as those do."""
+
+        def act_at_once(store: Store) -> Any:
+            return _finished(act(store))
+
+        return self._run(lambda: self._blocking.transact(act_at_once))
+
+    def _read(self, ask: Callable[[Store], Any]) -> Any:
+        return self._run(lambda: self._blocking._read(ask))
+
+    def _write(self, ask: Callable[[Store], list[Outcome]], writes: Sequence[Write]) -> Any:
+        return self._run(lambda: self._blocking._write(ask, writes))
+
+    def _run(self, act: Callable[[], Any]) -> Any:
+        return self._find_awaited().run_sync(lambda _: act())
+
+
+def _answer(store: Store, ask: Callable[[Store], T]) -> T:
+    """Ask a store; where its connection is awaited, so is the answer, by whoever runs this."""
+    answer: Any = ask(store)
+    return cast("T", await_only(answer) if store.is_awaited else answer)
+
+
+def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine comes to that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    coroutine.close()
+    raise AssertionError("a hook in the transaction of a session was awaited")

@@ -1,0 +1,129 @@
+"""Services of typed machines in the transactions of sessions."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from tests.sqlalchemy.shop import (
+    Base,
+    Leave,
+    Order,
+    Seat,
+    Shop,
+    Take,
+    Taken,
+    engine_for,
+    seat,
+)
+
+from holdfast import AsyncService, Service
+from holdfast.errors import DefinitionError, InvalidTransitionError, NotFoundError
+from holdfast.ext.sqlalchemy import joined
+
+
+def test_a_service_takes_part(shop: Shop) -> None:
+    """Every verb of it sees what the session wrote, and nobody else does before the commit."""
+    seats = Service(seat, shop.store)
+    with shop.sessions() as session:
+        mine = joined(seats, session)
+        mine.handle("1a", Take("alice"))
+        assert mine.get("1a").state == Taken("alice")
+        assert [each.version for each in mine.history("1a")] == [1]
+        assert mine.at("1a", version=1).version == 1
+        assert [each.id for each in mine.find(state=Taken)] == ["1a"]
+        assert mine.count_by_state()["Taken"] == 1
+        assert mine.allowed("1a") == (Leave,)
+        assert [each.id for each in mine.store.entities(limit=9)] == ["1a"]
+        assert mine.store.checkpoint("nobody") is None
+        with pytest.raises(NotFoundError):
+            seats.get("1a")
+        session.rollback()
+        with pytest.raises(NotFoundError):
+            mine.get("1a")
+        with pytest.raises(InvalidTransitionError):
+            mine.handle("1a", Leave())
+        mine.handle_many([("1a", Take("bob")), ("1b", Take("carol"))], atomic=True)
+        session.commit()
+    assert [each.id for each in seats.find(state=Taken)] == ["1a", "1b"]
+
+
+def test_the_state_is_mirrored_in_the_model(shop: Shop) -> None:
+    """In rows that the session has loaded, and in others; undone with the savepoint."""
+    with shop.sessions.begin() as session:
+        session.add_all([Seat(name="1a"), Seat(name="1b")])
+    with shop.sessions() as session:
+        seats = joined(Service(seat, shop.store), session, model=Seat)
+        loaded = session.get_one(Seat, "1a")
+
+        def status() -> str | None:
+            return loaded.status
+
+        seats.handle("1a", Take("alice"))
+        seats.handle("1b", Take("bob"))
+        seats.handle("none", Take("carol"))
+        assert status() == "Taken"
+        with session.begin_nested() as savepoint:
+            seats.handle("1a", Leave())
+            assert status() == "Free"
+            seats.handle("1a", Leave())
+            assert status() is None
+            savepoint.rollback()
+        assert status() == "Taken"
+        session.commit()
+    with shop.sessions() as session:
+        assert [session.get_one(Seat, name).status for name in ("1a", "1b")] == ["Taken", "Taken"]
+
+
+def test_a_model_tells_which_database(shop: Shop) -> None:
+    """Of a session with several, the service takes that of the model, or of what is named."""
+    elsewhere = engine_for("sqlite://")
+    with sessionmaker(binds={Base: elsewhere, Seat: shop.engine, Order: elsewhere})() as session:
+        joined(Service(seat, shop.store), session, model=Seat).handle("1", Take("a"))
+        named = joined(Service(seat, shop.store), session, bind_arguments={"bind": shop.engine})
+        named.handle("2", Take("b"))
+        session.commit()
+    elsewhere.dispose()
+    assert len(Service(seat, shop.store).find().records) == 2
+
+
+def test_one_service_serves_the_sessions_of_all_threads(shop: Shop) -> None:
+    """A scoped session is asked at every call which session it is."""
+    registry = scoped_session(shop.sessions)
+    seats = joined(Service(seat, shop.store), registry)
+
+    def reserve(name: str) -> None:
+        seats.handle(name, Take(name))
+        registry.commit() if name != "t2" else registry.rollback()
+        registry.remove()
+
+    threads = [threading.Thread(target=reserve, args=[f"t{number}"]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.id for each in Service(seat, shop.store).find()] == ["t0", "t1", "t3"]
+
+
+def test_a_joined_service_can_be_joined_elsewhere(shop: Shop) -> None:
+    """It is on the store again, and not on two sessions."""
+    with shop.sessions() as session:
+        first = joined(Service(seat, shop.store), session)
+        first.handle("1", Take("a"))
+        session.commit()
+        with shop.sessions() as other:
+            second = joined(first, other)
+            second.handle("1", Leave())
+            assert first.get("1").version == 1
+            other.commit()
+        assert first.get("1").version == 2
+
+
+def test_what_does_not_fit_is_refused(shop: Shop) -> None:
+    """A service that awaits wants a session that is awaited; a model wants to be one."""
+    with Session(shop.engine) as session:
+        with pytest.raises(DefinitionError, match="is joined by a Service"):
+            joined(AsyncService(seat, shop.store), session)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with pytest.raises(DefinitionError, match="no mapped class"):
+            joined(Service(seat, shop.store), session, model=Take)

@@ -1,0 +1,436 @@
+"""Transitions are part of a session's transaction: done with it, and undone with it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Literal
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from tests.sqlalchemy.shop import (
+    Label,
+    Order,
+    OrderFlow,
+    Parcel,
+    Shop,
+    Ticket,
+    TicketFlow,
+    engine_for,
+)
+
+from holdfast import Service, open_store
+from holdfast.errors import GuardFailedError, StoreError, VersionConflictError
+from holdfast.ext.sqlalchemy import flow_of
+
+
+class Refused(Exception):  # noqa: N818 (a test raises it)
+    pass
+
+
+def test_a_commit_keeps_the_order_and_its_transition(shop: Shop) -> None:
+    """The order is inserted before, since the flow needs its key, and all of it is there after."""
+    with shop.sessions.begin() as session:
+        order = Order()
+        session.add(order)
+        made = shop.flow(order).transition_to("paid", metadata={"by": "alice"})
+        assert (made.id, made.actor) == (str(order.id), "alice")
+        id = order.id
+    assert shop.stored(id) == ["paid"]
+    assert shop.mirrored(id) == "paid"
+
+
+def test_a_rollback_undoes_the_transition(shop: Shop) -> None:
+    """The same object, and the same flow, know nothing of it, and go on from what is true."""
+    id = shop.new_order()
+    with shop.sessions() as session:
+        order = session.get_one(Order, id)
+        flow = shop.flow(order)
+        flow.transition_to("paid")
+        assert (flow.current_state, order.state) == ("paid", "paid")
+        session.rollback()
+        assert (flow.current_state, order.state, flow.version) == ("pending", "pending", 0)
+        assert not flow.can_transition_to("shipped")
+        flow.transition_to("cancelled")
+        session.commit()
+        assert (flow.current_state, order.state) == ("cancelled", "cancelled")
+    assert shop.stored(id) == ["cancelled"]
+    assert shop.mirrored(id) == "cancelled"
+
+
+def test_an_error_in_the_block_undoes_the_transition(shop: Shop) -> None:
+    """As it undoes whatever else was done in `with session.begin():`."""
+    id = shop.new_order()
+    with suppress(Refused), shop.sessions.begin() as session:
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        raise Refused
+    assert shop.stored(id) == []
+    assert shop.mirrored(id) == "pending"
+
+
+def test_nobody_else_sees_it_before_the_commit(shop: Shop) -> None:
+    """Neither the store nor another session does."""
+    id = shop.new_order()
+    with shop.sessions() as session, shop.sessions() as other:
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        assert shop.stored(id) == []
+        assert shop.flow(other.get_one(Order, id)).current_state == "pending"
+        session.commit()
+        assert shop.flow(other.get_one(Order, id)).current_state == "paid"
+
+
+def test_a_rolled_back_savepoint_undoes_what_was_done_in_it(shop: Shop) -> None:
+    """And leaves what was done before and after."""
+    id = shop.new_order()
+    with shop.sessions.begin() as session:
+        order = session.get_one(Order, id)
+        flow = shop.flow(order)
+        flow.transition_to("paid")
+        with suppress(Refused), session.begin_nested():
+            flow.transition_to("shipped")
+            assert (flow.current_state, order.state) == ("shipped", "shipped")
+            raise Refused
+        assert (flow.current_state, order.state, flow.version) == ("paid", "paid", 1)
+        flow.transition_to("cancelled")
+    assert shop.stored(id) == ["paid", "cancelled"]
+    assert shop.mirrored(id) == "cancelled"
+
+
+def test_a_rollback_undoes_what_a_released_savepoint_kept(shop: Shop) -> None:
+    """Savepoints within savepoints too, and where the first statement of all is in one."""
+    id = shop.new_order()
+    with shop.sessions() as session:
+        with session.begin_nested():
+            flow = shop.flow(session.get_one(Order, id))
+            with session.begin_nested():
+                flow.transition_to("paid")
+            flow.transition_to("shipped")
+        assert flow.current_state == "shipped"
+        session.rollback()
+        assert flow.current_state == "pending"
+    assert shop.stored(id) == []
+
+
+def test_an_outer_savepoint_undoes_what_inner_ones_kept(shop: Shop) -> None:
+    """The inner one was released, and goes nevertheless."""
+    id = shop.new_order()
+    with shop.sessions.begin() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        outer = session.begin_nested()
+        with session.begin_nested():
+            flow.transition_to("paid")
+        outer.rollback()
+        assert flow.current_state == "pending"
+        flow.transition_to("cancelled")
+    assert shop.stored(id) == ["cancelled"]
+
+
+def test_what_precedes_a_transition_is_flushed_before_it(shop: Shop) -> None:
+    """So a change that the database refuses keeps the transition from being written."""
+    id = shop.new_order()
+    with shop.sessions() as session:
+        order = session.get_one(Order, id)
+        flow = shop.flow(order)
+        session.add_all([Parcel(id=7, order_id=1), Ticket()])
+        session.flush()
+        session.add(Parcel(order_id=None))
+        with pytest.raises(IntegrityError), session.no_autoflush:
+            flow.transition_to("paid")
+        session.rollback()
+        assert flow.current_state == "pending"
+    assert shop.stored(id) == []
+
+
+def test_a_raising_callback_leaves_session_and_object_as_they_were(shop: Shop) -> None:
+    """What callbacks added and changed is undone, whether it was flushed or not."""
+    id = shop.new_order()
+
+    def prepare(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        order.lines = 99
+        session.add(Parcel(order_id=order.id))
+        session.flush()
+        session.add(Parcel(order_id=order.id))
+
+    def refuse(order: Order) -> None:
+        order.lines = 100
+        raise Refused
+
+    shop.script.acts = {"before": prepare, "after": refuse}
+    with shop.sessions.begin() as session:
+        order = session.get_one(Order, id)
+        order.lines = 5
+        with pytest.raises(Refused):
+            shop.flow(order).transition_to("paid")
+        assert (order.lines, order.state) == (5, "pending")
+        assert shop.flow(order).current_state == "pending"
+        assert not session.new
+    with shop.sessions() as session:
+        assert session.get_one(Order, id).lines == 5
+        assert session.scalars(select(Parcel)).all() == []
+    assert shop.script.took() == ["guard paid", "before paid", "after paid", "on_failure paid"]
+
+
+def test_what_callbacks_do_is_committed_with_the_transition(shop: Shop) -> None:
+    """They use the session as everybody does."""
+    id = shop.new_order()
+
+    def prepare(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        order.lines += 1
+        session.add(Parcel(order_id=order.id))
+
+    shop.script.acts = {"before": prepare, "after": prepare}
+    with shop.sessions.begin() as session:
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+    with shop.sessions() as session:
+        assert session.get_one(Order, id).lines == 3
+        assert len(session.scalars(select(Parcel)).all()) == 2
+
+
+def test_callbacks_that_break_a_constraint_undo_the_transition(shop: Shop) -> None:
+    """What they left to be flushed is flushed before their savepoint is kept."""
+    id = shop.new_order()
+
+    def spoil(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.add(Parcel(order_id=None))
+
+    shop.script.acts = {"after": spoil}
+    with shop.sessions.begin() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        with pytest.raises(IntegrityError):
+            flow.transition_to("paid")
+        assert flow.current_state == "pending"
+        shop.script.acts.clear()
+        flow.transition_to("cancelled")
+    assert shop.stored(id) == ["cancelled"]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_a_callback_that_ends_the_transaction_is_refused(shop: Shop, kind: str, end: str) -> None:
+    """It would leave half of the transition, or give it to whoever has the connection next."""
+    id = shop.new_order()
+
+    def finish(order: Order) -> None:
+        getattr(Session.object_session(order), end)()
+
+    shop.script.acts = {kind: finish}
+    with shop.sessions() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        with pytest.raises(StoreError, match="a hook ended the transaction"):
+            flow.transition_to("paid")
+        session.rollback()
+    kept = ["paid"] if (kind, end) == ("after", "commit") else []
+    assert shop.stored(id) == kept
+
+
+def test_callbacks_may_transition_others(shop: Shop) -> None:
+    """By a flow of the session or by a service on the store: all are one transaction."""
+    id = shop.new_order()
+    tickets = Service(TicketFlow.machine, shop.store)
+    close = TicketFlow.compiled.commands["closed"]
+
+    def close_tickets(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        ticket = Ticket()
+        session.add(ticket)
+        flow_of(TicketFlow, ticket, store=shop.store).transition_to("closed")
+        tickets.handle("by-service", close())
+
+    shop.script.acts = {"before": close_tickets}
+    with shop.sessions() as session:
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        session.rollback()
+        assert session.scalars(select(Ticket)).all() == []
+        assert tickets.find().records == []
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        session.commit()
+    assert len(tickets.find(state="closed").records) == 2
+
+
+def test_a_guard_refuses_and_leaves_the_transaction(shop: Shop) -> None:
+    """It is asked outside of any savepoint, and what the session did stays."""
+    id = shop.new_order()
+    shop.script.acts = {"guard": lambda order: order.lines > 1}
+    with shop.sessions.begin() as session:
+        order = session.get_one(Order, id)
+        flow = shop.flow(order)
+        with pytest.raises(GuardFailedError):
+            flow.transition_to("paid")
+        assert flow.try_transition_to("paid") is False
+        order.lines = 2
+        flow.transition_to("paid")
+    assert shop.stored(id) == ["paid"]
+
+
+def test_a_conflict_is_raised_and_leaves_the_transaction(shop: Shop) -> None:
+    """Nothing of the loser is written, and its session goes on."""
+    id = shop.new_order()
+    with shop.sessions.begin() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        flow.transition_to("paid")
+        with pytest.raises(VersionConflictError):
+            flow.transition_to("shipped", expected_version=0)
+        session.add(Parcel(order_id=id))
+    with shop.sessions() as session:
+        assert len(session.scalars(select(Parcel)).all()) == 1
+    assert shop.stored(id) == ["paid"]
+
+
+def test_two_sessions_do_not_both_transition(shop: Shop) -> None:
+    """The one that decided on what is no longer so is told, and nothing of it is written."""
+    id = shop.new_order()
+    with shop.sessions() as session, shop.sessions() as other:
+        late = shop.flow(other.get_one(Order, id))
+        seen = late.version
+        other.commit()
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        session.commit()
+        with pytest.raises(VersionConflictError):
+            late.transition_to("cancelled", expected_version=seen)
+        other.commit()
+    assert shop.stored(id) == ["paid"]
+
+
+def test_a_flow_serves_one_transaction_after_another(shop: Shop) -> None:
+    """It finds the connection of the transaction that the session is in, whichever that is."""
+    id = shop.new_order()
+    with shop.sessions() as session:
+        order = session.get_one(Order, id)
+        flow = shop.flow(order)
+        for state in ("paid", "shipped"):
+            flow.transition_to(state)
+            session.commit()
+            with shop.engine.connect() as connection:  # what the session gave back to the pool
+                assert connection.scalar(select(Order.state).where(Order.id == id)) == state
+    assert shop.stored(id) == ["paid", "shipped"]
+
+
+def test_an_object_without_a_session_is_refused(shop: Shop) -> None:
+    """New, taken out, or rolled back: it says to add it to a session."""
+    order = Order()
+    with pytest.raises(StoreError, match="add it to a session"):
+        shop.flow(order)
+    with shop.sessions() as session:
+        session.add(order)
+        flow = shop.flow(order)
+        flow.transition_to("paid")
+        session.rollback()
+        for call in (lambda: flow.current_state, lambda: flow.transition_to("paid")):
+            with pytest.raises(StoreError, match="add it to a session"):
+                call()
+        kept = Order()
+        session.add(kept)
+        flow = shop.flow(kept)
+        session.commit()
+        session.expunge(kept)
+        with pytest.raises(StoreError, match="add it to a session"):
+            flow.transition_to("paid")
+
+
+def test_an_object_without_its_id_is_refused(shop: Shop) -> None:
+    """Where that is another attribute than the key, and nobody has set it."""
+    with shop.sessions() as session:
+        session.add(label := Label())
+        with pytest.raises(StoreError, match="has no name, which is the id of its entity"):
+            flow_of(TicketFlow, label, store=shop.store)
+
+
+def test_an_insert_that_was_rolled_back_may_be_done_again(shop: Shop) -> None:
+    """With another key the flow of before is not the order's any more."""
+    with shop.sessions() as session:
+        ticket = Ticket()
+        session.add(ticket)
+        flow = flow_of(TicketFlow, ticket, store=shop.store)
+        flow.transition_to("closed")
+        session.rollback()
+        session.add(ticket)
+        assert flow.current_state == "open"
+        order = Order(id=70)
+        session.add(order)
+        other = shop.flow(order)
+        other.transition_to("paid")
+        session.rollback()
+        order.id = 71
+        session.add(order)
+        with pytest.raises(StoreError, match="call flow_of again"):
+            other.transition_to("paid")
+        shop.flow(order).transition_to("paid")
+        session.commit()
+    assert (shop.stored(70), shop.stored(71)) == ([], ["paid"])
+
+
+def test_objects_that_expired_are_as_good_as_others(shop: Shop) -> None:
+    """After a commit, after `expire_all`, and in sessions that expire nothing."""
+    id = shop.new_order()
+    with Session(shop.engine, expire_on_commit=False, info={"script": shop.script}) as session:
+        order = session.get_one(Order, id)
+        flow = shop.flow(order)
+        flow.transition_to("paid")
+        session.commit()
+        assert order.state == "paid"
+        session.expire_all()
+        flow.transition_to("shipped")
+        session.commit()
+        assert order.state == "shipped"
+    assert shop.stored(id) == ["paid", "shipped"]
+
+
+def test_scoped_sessions_are_sessions(shop: Shop) -> None:
+    """Through the registry as through the session."""
+    registry = scoped_session(shop.sessions)
+    order = Order()
+    registry.add(order)
+    shop.flow(order).transition_to("paid")
+    registry.commit()
+    id = order.id
+    registry.remove()
+    assert shop.stored(id) == ["paid"]
+
+
+def test_a_session_of_several_databases_uses_the_model_s(shop: Shop) -> None:
+    """The flow is where its object is."""
+    elsewhere = engine_for("sqlite://")
+    make = sessionmaker(binds={Parcel: elsewhere, Order: shop.engine}, info={"script": shop.script})
+    with make.begin() as session:
+        order = Order()
+        session.add(order)
+        shop.flow(order).transition_to("paid")
+        id = order.id
+    elsewhere.dispose()
+    assert shop.stored(id) == ["paid"]
+
+
+@pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only"])
+def test_a_session_may_be_a_part_of_a_transaction_around_it(
+    shop: Shop, mode: Literal["create_savepoint", "rollback_only"]
+) -> None:
+    """As in test suites, which roll everything back."""
+    id = shop.new_order()
+    with shop.engine.connect() as connection, connection.begin() as around:
+        info = {"script": shop.script}
+        with Session(connection, join_transaction_mode=mode, info=info) as session:
+            shop.flow(session.get_one(Order, id)).transition_to("paid")
+            session.commit()
+            assert shop.flow(session.get_one(Order, id)).current_state == "paid"
+        around.rollback()
+    assert shop.stored(id) == []
+
+
+def test_a_store_elsewhere_is_refused(shop: Shop) -> None:
+    """In memory, or in another database: nothing could be one transaction."""
+    with shop.sessions() as session:
+        order = Order()
+        session.add(order)
+        with (
+            open_store("memory://") as memory,
+            pytest.raises(StoreError, match="in no database that a session could reach"),
+        ):
+            flow_of(OrderFlow, order, store=memory)
