@@ -147,10 +147,14 @@ class Machine(Hooked, Generic[S, C, D]):
         raise self._undeclared(state, command, result, awaited=True)
 
     def allowed(self, state: S | None) -> tuple[type[C], ...]:
-        """Return the commands that a state takes; None asks for those that create."""
+        """Return the commands that a state takes; None asks for those that create.
+
+        Where an initial state is counted before the first transition, these are its commands.
+        """
         self.compile()
         self.expect_state(state)
-        commands = [cmd for cmd in self.commands if (type(state), cmd) in self._table]
+        source = self.initial if state is None and self.initial else type(state)
+        commands = [cmd for cmd in self.commands if (source, cmd) in self._table]
         return tuple(cast("list[type[C]]", commands))
 
     @property
