@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import DefinitionError, Flow
+from holdfast import DefinitionError, Flow, open_store
 
 
 class OrderFlow(Flow):
@@ -142,11 +142,17 @@ def test_a_state_may_be_stored_under_another_name() -> None:
     class Light(Flow):
         on_ = Flow.state(name="on")
         off = Flow.state(initial=True)
+        broken = Flow.state(name="under repair (Ω)")
         off.to(on_)
-        on_.to(off)
+        on_.to(off, broken)
 
-    assert Light.states == ["on", "off"]
+    assert Light.states == ["on", "off", "under repair (Ω)"]
     assert Light.on_ == "on"
+    with open_store("memory://") as store:
+        light = Light(None, store=store, id="1")
+        light.transition_to("on")
+        light.transition_to("under repair (Ω)")
+        assert light.current_state is Light.broken
 
 
 @pytest.mark.parametrize(

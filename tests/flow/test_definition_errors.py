@@ -206,6 +206,21 @@ def two_states_stored_under_one_name() -> None:
         b = Flow.state(name="a")  # here
 
 
+def a_state_without_a_name() -> None:
+    class Wrong(Flow):
+        a = Flow.state(initial=True, name="")  # here
+
+
+def a_state_with_a_name_that_cannot_be_shown() -> None:
+    class Wrong(Flow):
+        a = Flow.state(initial=True, name="a\0b")  # here
+
+
+def a_machine_with_a_name_that_cannot_be_stored() -> None:
+    class Wrong(Order, name="my order"):
+        pass
+
+
 def a_method_over_a_state() -> None:
     class Wrong(Order):
         def paid(self) -> None: ...  # type: ignore[override]  # (here)
@@ -303,6 +318,9 @@ CASES: dict[Callable[[], None], str] = {
     a_state_that_is_inherited_already: "paid is declared in Wrong already",
     one_state_under_two_names: "two attributes of Wrong would be one state",
     two_states_stored_under_one_name: "Wrong has a already, declared at",
+    a_state_without_a_name: "'' cannot be a name; take from 1 to 200 printable characters",
+    a_state_with_a_name_that_cannot_be_shown: "'a\\x00b' cannot be a name",
+    a_machine_with_a_name_that_cannot_be_stored: "'my order' cannot name a machine",
     a_method_over_a_state: "paid is declared in Wrong already",
     a_state_named_as_a_part_of_flows: "history is what every flow has",
     no_initial_state: "Wrong has no initial state: declare one with Flow.state(initial=True)",
@@ -334,7 +352,11 @@ def test_a_wrong_definition_is_refused_at_its_line(wrong: Callable[[], None]) ->
 def test_nearly_every_mistake_is_told_with_its_line() -> None:
     """Given the cases, only those that belong to no line have none."""
     unmarked = [case.__name__ for case in CASES if not HERE.search(inspect.getsource(case))]
-    assert unmarked == ["a_callback_that_is_no_function", "no_initial_state"]
+    assert unmarked == [
+        "a_callback_that_is_no_function",
+        "a_machine_with_a_name_that_cannot_be_stored",
+        "no_initial_state",
+    ]
 
 
 def test_the_flow_that_all_inherit_from_has_no_states() -> None:

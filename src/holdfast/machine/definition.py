@@ -40,7 +40,8 @@ H = TypeVar("H", bound=Callable[..., object])
 _Entry = tuple[Callable[..., Any], int, frozenset[type]]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
-_MAX_TAG = 200
+MAX_TAG = 200
+"""The longest name of a state or a command."""
 
 
 class Machine(Hooked, Generic[S, C, D]):
@@ -60,11 +61,7 @@ class Machine(Hooked, Generic[S, C, D]):
         self, name: str, *, state: TypeForm[S], command: TypeForm[C], deps: TypeForm[D]
     ) -> None: ...
     def __init__(self, name: str, *, state: Any, command: Any, deps: Any = None) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise DefinitionError(
-                f"{name!r:.80} cannot name a machine: take a letter, then up to 99 letters, "
-                "digits, '_', '.' or '-'"
-            )
+        expect_name(name)
         super().__init__()
         self.name = name
         self.states = _members(name, "state", state, State)
@@ -306,6 +303,15 @@ _ASYNC = "is a coroutine function; decide with astep, or with AsyncService"
 _FORGOTTEN = "returned a coroutine; await it in an `async def` handler, and return the state"
 
 
+def expect_name(name: object) -> None:
+    """Raise DefinitionError for what cannot name a machine."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DefinitionError(
+            f"{name!r:.80} cannot name a machine: take a letter, then up to 99 letters, "
+            "digits, '_', '.' or '-'"
+        )
+
+
 def _entry(signature: Signature, source: type) -> _Entry:
     """Return a handler's row of the table; deps count 1 and the context 2 in what it wants."""
     wants = ("deps" in signature.parameters) + 2 * ("context" in signature.parameters)
@@ -381,11 +387,11 @@ def _expect_plain_value(machine: str, cls: type) -> None:
             "array_like, omit_defaults, forbid_unknown_fields and tag_field as they are"
         )
     if not (
-        isinstance(config.tag, str) and config.tag.isprintable() and 0 < len(config.tag) <= _MAX_TAG
+        isinstance(config.tag, str) and config.tag.isprintable() and 0 < len(config.tag) <= MAX_TAG
     ):
         raise DefinitionError(
             f"{machine}: {cls.__name__} cannot be stored as {config.tag!r}; a tag has from 1 to "
-            f"{_MAX_TAG} printable characters"
+            f"{MAX_TAG} printable characters"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.definition import MAX_TAG
 from holdfast.machine.flow.callbacks import Callback
 from holdfast.machine.flow.states import Declaration, FlowEvent, FlowState, Name, Pair, Transitions
 
@@ -39,7 +40,13 @@ class Chart:
 
     def declare(self, attribute: str, declaration: Declaration) -> FlowState | FlowEvent:
         """Take a state or an event that the body of the flow declares."""
-        location, name = declaration.location, declaration.name or attribute
+        location = declaration.location
+        name = attribute if declaration.name is None else declaration.name
+        if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_TAG):
+            raise DefinitionError(
+                f"{location}: {name!r:.80} cannot be a name; take from 1 to {MAX_TAG} printable "
+                "characters"
+            )
         for taken in (self.states, self.events):
             if name in taken:
                 raise DefinitionError(

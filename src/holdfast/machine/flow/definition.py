@@ -8,7 +8,7 @@ from threading import RLock
 from typing import Any, Never, TypeVar, cast
 
 from holdfast.errors import DefinitionError
-from holdfast.machine.definition import Machine
+from holdfast.machine.definition import Machine, expect_name
 from holdfast.machine.flow.callbacks import Callback
 from holdfast.machine.flow.chart import Chart, States
 from holdfast.machine.flow.compiling import Compiled, compile_flow
@@ -63,6 +63,8 @@ class FlowType(type):
         made._chart = None if is_root else body.chart
         made._compiled = None
         made._machine_name = None if abstract else name or _machine_name(cls_name)
+        if made._machine_name is not None:
+            expect_name(made._machine_name)
         if not is_root:
             _complete(made, body.chart, abstract=abstract)
         return made
