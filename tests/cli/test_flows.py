@@ -90,3 +90,9 @@ def test_a_name_that_there_is_not_suggests_the_flow(cli: Cli) -> None:
     done = cli("graph", "post:Parcel")
     assert done.code == 2
     assert "it has no Parcel, and it has ParcelFlow, parcels, tracked" in done.err
+
+
+def test_a_flow_lives_through_faults(cli: Cli) -> None:
+    """Its machine is driven as any other, the initial state standing for no entity too."""
+    done = cli("simulate", "post:ParcelFlow", "--seeds", "20")
+    assert done.code == 0, done.out + done.err

@@ -114,7 +114,9 @@ class Journal:
             return
         operation.told = "refused"
         if isinstance(error, InvalidTransitionError) and alone:
-            operation.saw = error.state or ""
+            # The initial state of a flow stands for no entity as well: it does not tell which.
+            is_initial = error.state == self.machines[operation.machine].name_of(None)
+            operation.saw = None if error.state and is_initial else error.state or ""
         if isinstance(error, VersionConflictError):
             self.counts["told of a conflict"] += 1
             if alone and (error.machine, error.id) == (operation.machine, operation.id):
