@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from threading import RLock
+from types import FunctionType
 from typing import Any, Never, TypeVar, cast
 
 from holdfast.errors import DefinitionError
@@ -219,6 +220,8 @@ class FlowType(type):
         names = [None if each is None else frozenset(each) for each in filters]
 
         def take(function: Any) -> Any:
+            if not isinstance(function, FunctionType):
+                raise DefinitionError(f"{location}: a {kind} is a function, not {function!r:.80}")
             hook = read_hook(kind, function, leading=True, reason=reason)
             chart.add(Callback(hook, names[0], names[1]))
             return function
