@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.sqlalchemy.shop import Base, Script, Shop, engine_for
+from tests.ext.sqlalchemy.shop import Base, Script, Shop, engine_for
 
 from holdfast import open_store
 from holdfast.ext.sqlalchemy import nest_savepoints

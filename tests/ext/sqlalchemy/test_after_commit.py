@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from tests.sqlalchemy.shop import Free, Leave, Order, Parcel, Shop, Take, Taken
+from tests.ext.sqlalchemy.shop import Free, Leave, Order, Parcel, Shop, Take, Taken
 
 from holdfast import Machine, Service, Transition
 from holdfast.ext.sqlalchemy import joined

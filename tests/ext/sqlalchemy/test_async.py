@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session
-from tests.sqlalchemy.shop import (
+from tests.ext.sqlalchemy.shop import (
     Free,
     Leave,
     Order,

@@ -25,7 +25,7 @@ from sqlalchemy.orm import (
     aliased,
     mapped_column,
 )
-from tests.sqlalchemy.shop import (
+from tests.ext.sqlalchemy.shop import (
     Free,
     Label,
     Leave,
@@ -259,6 +259,8 @@ def test_large_and_negative_ids_are_ids(shop: Shop) -> None:
         for number in numbers:
             session.add(big := Big(id=number))
             flow_of(TicketFlow, big, store=shop.store).transition_to("closed")
+        session.add(recorded := Big(id=2**63 - 2))
+        flow_of(TicketFlow, recorded, store=shop.store).record_initial()
         found = session.scalars(select(Big.id).where(Big.in_state("closed"))).all()
         assert sorted(found) == numbers
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from tests.sqlalchemy.shop import (
+from tests.ext.sqlalchemy.shop import (
     Base,
     Leave,
     Order,
@@ -127,3 +127,7 @@ def test_what_does_not_fit_is_refused(shop: Shop) -> None:
             joined(AsyncService(seat, shop.store), session)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         with pytest.raises(DefinitionError, match="no mapped class"):
             joined(Service(seat, shop.store), session, model=Take)
+        driver = session.connection().connection.driver_connection
+        session.connection().exec_driver_sql("INSERT INTO parcels (order_id) VALUES (1)")
+        with pytest.raises(DefinitionError, match="is in a transaction already"):
+            joined(Service(seat, shop.store).on(driver), session)

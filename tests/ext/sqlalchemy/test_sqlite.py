@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,12 +10,22 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
-from tests.sqlalchemy.shop import Base, Order, Parcel, Script, Shop, Ticket, TicketFlow, engine_for
+from tests.ext.sqlalchemy.shop import (
+    Base,
+    Order,
+    Parcel,
+    Script,
+    Shop,
+    Ticket,
+    TicketFlow,
+    engine_for,
+)
 
-from holdfast import open_store
+from holdfast import AsyncService, open_store
 from holdfast.errors import StoreError
-from holdfast.ext.sqlalchemy import flow_of, nest_savepoints
+from holdfast.ext.sqlalchemy import flow_of, joined, nest_savepoints
 
 
 @pytest.fixture
@@ -168,6 +179,29 @@ def test_a_file_that_is_not_the_store_s_is_refused(plain: Shop, tmp_path: Path) 
         session.add(ticket)
         with pytest.raises(StoreError, match="is joined on a connection to its own file"):
             flow_of(TicketFlow, ticket, store=other).transition_to("closed")
+
+
+def test_aiosqlite_is_refused(plain: Shop) -> None:
+    """Its connection lives in a thread of its own, and what to use instead is said."""
+
+    async def main() -> None:
+        engine = create_async_engine(plain.url.replace("sqlite://", "sqlite+aiosqlite://"))
+        async with AsyncSession(engine) as session:
+            tickets = joined(AsyncService(TicketFlow.machine, plain.store, deps=Ticket()), session)
+            close = TicketFlow.compiled.commands["closed"]
+            with pytest.raises(
+                StoreError, match=r"aiosqlite cannot be joined.* asyncio\.to_thread"
+            ):
+                await tickets.handle("1", close())
+            session.add(ticket := Ticket())
+            await session.flush()
+            with pytest.raises(StoreError, match="aiosqlite cannot be joined"):
+                await session.run_sync(
+                    lambda _: flow_of(TicketFlow, ticket, store=plain.store).current_state
+                )
+        await engine.dispose()
+
+    asyncio.run(main())
 
 
 def test_other_drivers_are_refused(plain: Shop) -> None:

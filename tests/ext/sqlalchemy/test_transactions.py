@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from tests.sqlalchemy.shop import (
+from tests.ext.sqlalchemy.shop import (
     Label,
     Order,
     OrderFlow,
@@ -21,7 +21,7 @@ from tests.sqlalchemy.shop import (
 )
 
 from holdfast import Service, open_store
-from holdfast.errors import GuardFailedError, StoreError, VersionConflictError
+from holdfast.errors import DefinitionError, GuardFailedError, StoreError, VersionConflictError
 from holdfast.ext.sqlalchemy import flow_of
 
 
@@ -253,6 +253,21 @@ def test_callbacks_may_transition_others(shop: Shop) -> None:
         shop.flow(session.get_one(Order, id)).transition_to("paid")
         session.commit()
     assert len(tickets.find(state="closed").records) == 2
+
+
+@pytest.mark.parametrize("target", ["paid", "cancelled"])
+def test_a_callback_before_that_transitions_the_same_object_is_refused(
+    shop: Shop, target: str
+) -> None:
+    """The transition that it is before would be lost, or begin for ever."""
+    id = shop.new_order()
+    shop.script.acts = {"before": lambda order: shop.flow(order).transition_to(target)}
+    with shop.sessions.begin() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        with pytest.raises(DefinitionError, match="about to be written"):
+            flow.transition_to("paid")
+        assert flow.current_state == "pending"
+    assert shop.stored(id) == []
 
 
 def test_a_guard_refuses_and_leaves_the_transaction(shop: Shop) -> None:

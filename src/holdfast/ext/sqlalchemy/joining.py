@@ -17,6 +17,7 @@ from holdfast.ext.sqlalchemy.commits import follow
 from holdfast.ext.sqlalchemy.engines import expect_awaited
 from holdfast.ext.sqlalchemy.identity import AnyMachine, mapper_of, terms_of
 from holdfast.ext.sqlalchemy.stores import AwaitedSessionStore, SessionStore
+from holdfast.service.runner import SyncWorld
 from holdfast.stores.contract import Store, Write
 
 S = TypeVar("S")
@@ -62,6 +63,8 @@ def joined(
     binding: Mapping[str, Any] = {} if model is None else {"mapper": mapper_of(model)}
     binding = binding if bind_arguments is None else bind_arguments
     wrote = None if model is None else _mirror_in(model, service.machine)
+    if service.plans.binding.is_joined:
+        raise DefinitionError(f"{service} is in a transaction already; join the one that is not")
     around = copy(service)
     if isinstance(session, AsyncSession | async_scoped_session):
         if not isinstance(around, AsyncService):
@@ -71,9 +74,9 @@ def joined(
         return around.on(session, on_commit=lambda after: follow(awaited().sync_session, after))
     if not isinstance(around, Service):
         raise DefinitionError(f"{session!r:.80} is joined by a Service, not by {service}")
-    found = partial(_session_of, session)
-    around.store = SessionStore(service.store, found, binding, wrote)
-    return around.on(session, on_commit=lambda after: follow(found(), after))
+    around.store = SessionStore(service.store, partial(_session_of, session), binding, wrote)
+    around.world = SyncWorld(around.store)
+    return around
 
 
 def flow_of(
@@ -107,8 +110,7 @@ def flow_of(
 
     _session_around(object, binding, store)
     entity = terms.text_of(object)
-    made = flow(object, store=SessionStore(store, find, binding, wrote), id=entity)
-    return made.on(object, on_commit=lambda after: follow(find(), after))
+    return flow(object, store=SessionStore(store, find, binding, wrote), id=entity)
 
 
 def _mirror_in(model: Any, machine: AnyMachine) -> Callable[[Session, Write], None] | None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util.concurrency import await_only
 
 from holdfast.errors import StoreError
+from holdfast.ext.sqlalchemy.commits import follow
 from holdfast.ext.sqlalchemy.engines import (
     begin,
     driver_of,
@@ -21,6 +22,7 @@ from holdfast.ext.sqlalchemy.engines import (
 )
 from holdfast.stores.contract import (
     Applied,
+    Around,
     Check,
     Checkpoint,
     EntityRow,
@@ -148,9 +150,9 @@ class SessionStore(Store):
         """See `Store.checkpoint`."""
         return self._read(lambda store: store.checkpoint(name))
 
-    def on(self, connection: object) -> Store:
-        """Return the store itself, which is inside the session's transaction already."""
-        return self
+    def around(self) -> Around | None:
+        """See `Store.around`: it is always inside."""
+        return Around(self, lambda function: follow(self._find(), function))
 
     def migrate(self) -> None:
         """Refuse what is no part of a transaction."""
@@ -215,6 +217,10 @@ class AwaitedSessionStore(SessionStore):
     """The same for an AsyncSession: what the verbs return is to be awaited."""
 
     is_awaited = True
+
+    def on(self, connection: object) -> Store:
+        """Return the store itself, which is inside the session's transaction already."""
+        return self
 
     def __init__(
         self,

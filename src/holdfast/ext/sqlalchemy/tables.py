@@ -34,6 +34,7 @@ from sqlalchemy import types as sqltypes
 from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import TableClause
+from sqlalchemy.sql.elements import Grouping
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
@@ -94,7 +95,7 @@ class Dialectal(FunctionElement[Any]):
 def _chosen(element: Dialectal, compiler: Any, **options: Any) -> str:
     sqlite, postgres = element.clauses
     chosen = sqlite if compiler.dialect.name == "sqlite" else postgres
-    return as_type("str", compiler.process(chosen, **options))
+    return as_type("str", compiler.process(Grouping(chosen), **options))
 
 
 def entities(schema: str) -> FromClause:
