@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -15,9 +15,14 @@ from holdfast.ext.django.fields import ModelFlow, StateField, flows_of
 
 def check_flows(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """Return what is wrong with the flows of all models."""
+    return check_models(apps.get_models())
+
+
+def check_models(given: Iterable[type[models.Model]]) -> list[checks.CheckMessage]:
+    """Return what is wrong with the flows of models."""
     found: list[checks.CheckMessage] = []
     owners: dict[str, type[models.Model]] = {}
-    for model in apps.get_models():
+    for model in given:
         for name, flow in flows_of(model).items():
             found += _check(model, name, flow)
             own = model._meta.concrete_model or model

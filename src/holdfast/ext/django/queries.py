@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -48,6 +48,13 @@ class FlowQuerySet(models.QuerySet[M]):
 class FlowManager(models.Manager[M]):
     """The same as a manager: `objects = FlowManager()`."""
 
+    if TYPE_CHECKING:  # what Django copies from the queryset
+
+        def all(self) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def using(self, alias: str | None) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def filter(self, *args: Any, **options: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def exclude(self, *args: Any, **options: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+
     def get_queryset(self) -> FlowQuerySet[M]:
         """Return all rows."""
         return FlowQuerySet(self.model, using=self._db, hints=getattr(self, "_hints", None))
@@ -76,7 +83,7 @@ def in_state(model: type[models.Model], *states: str, flow: str | None = None) -
     asked = flow_of(model, flow)
     names = _named(asked, states)
     if str(asked.flow.initial) in names:
-        return Q(~Exists(_own(asked, model).filter(state__isnull=False).exclude(state__in=names)))
+        return Q(~Exists(_own(asked, model).filter(_between(names))))
     return _among(asked, model, Q(state__in=names))
 
 
@@ -87,7 +94,7 @@ def not_in_state(model: type[models.Model], *states: str, flow: str | None = Non
     if not names:
         return Q()
     if str(asked.flow.initial) in names:
-        return _among(asked, model, Q(state__isnull=False) & ~Q(state__in=names))
+        return _among(asked, model, _between(names))
     return Q(~Exists(_own(asked, model).filter(state__in=names)))
 
 
@@ -126,6 +133,19 @@ def _among(asked: ModelFlow[Any], model: type[models.Model], condition: Q) -> Q:
     key = _Key("entity_id", output_field=_key_field(asked, model))
     keys = entities.annotate(row_key=key).filter(row_key__isnull=False).values("row_key")
     return Q(**{f"{asked.id}__in": keys})
+
+
+def _between(names: Iterable[str]) -> Q:
+    """Return the condition that an entity lives in no state of these, as ranges of an index.
+
+    It may be in one that the flow knows no more.
+    """
+    *lower, last = sorted(set(names))
+    condition, below = Q(state__gt=last), Q()
+    for name in lower:
+        condition |= below & Q(state__lt=name)
+        below = Q(state__gt=name)
+    return condition | (below & Q(state__lt=last))
 
 
 def _text_of(asked: ModelFlow[Any], model: type[models.Model]) -> Any:

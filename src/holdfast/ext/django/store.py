@@ -39,7 +39,9 @@ _stores: dict[str, DjangoStore] = {}
 def store_of(using: str = DEFAULT_DB_ALIAS) -> DjangoStore:
     """Return the store in a database of the project, named as in `settings.DATABASES`."""
     store = _stores.get(using)
-    return store or _stores.setdefault(using, DjangoStore(using))
+    if store is None or store.is_closed:
+        store = _stores[using] = DjangoStore(using)
+    return store
 
 
 class DjangoStore(Store):
@@ -53,6 +55,7 @@ class DjangoStore(Store):
         super().__init__()
         self.using = using
         self.url = f"the database {using!r}"
+        self.is_closed = False
         self._clock = clock
         self._found: WeakKeyDictionary[BaseDatabaseWrapper, _Found] = WeakKeyDictionary()
 
@@ -155,7 +158,8 @@ class DjangoStore(Store):
         self._read(lambda store: None)
 
     def close(self) -> None:
-        """Leave the connections to Django."""
+        """Refuse every use from here on; the connections are Django's."""
+        self.is_closed = True
 
     def _read(self, verb: Callable[[Store], T]) -> T:
         connection = connections[self.using]
@@ -211,6 +215,8 @@ class DjangoStore(Store):
 
     def _here(self, *, is_alone: bool = False) -> Store:
         """Return the store on the thread's connection; raises StoreError without its tables."""
+        if self.is_closed:
+            raise StoreError(f"{self.url} is closed as a store; take it anew: store_of()")
         connection = connections[self.using]
         connection.ensure_connection()
         found = self._found.get(connection)

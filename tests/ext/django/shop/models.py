@@ -116,4 +116,4 @@ class Parcel(models.Model):
 
     parcel = ModelFlow(ParcelFlow, id="number")
     payment = ModelFlow(PaymentFlow)
-    objects = ParcelQuerySet.as_manager()
+    objects: ClassVar[Any] = ParcelQuerySet.as_manager()

@@ -1,0 +1,1 @@
+"""A shop in Django: orders with a flow, their history and their buttons in the admin."""

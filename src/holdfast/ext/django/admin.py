@@ -1,0 +1,310 @@
+"""Flows in Django's admin: the history, which nobody edits, and a button for each transition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.db import models, router
+from django.forms.models import BaseModelFormSet, modelformset_factory
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import path, reverse
+
+from holdfast.errors import GuardFailedError, RejectedError, VersionConflictError
+from holdfast.ext.django.fields import ModelFlow, flow_of, flows_of
+from holdfast.ext.django.models import Transition
+from holdfast.ext.django.queries import current_state, in_state
+from holdfast.service.flow import Flow
+
+MAX_REASON = 1_000
+"""The most letters of a reason that is typed in."""
+
+
+class Panel(NamedTuple):
+    """What the page of a row shows of one of its flows."""
+
+    name: str
+    title: str
+    """Empty where the row has no other flow."""
+    state: str
+    version: int
+    choices: list[tuple[str, str]]
+    """The states that the rules lead to, each with what its button says."""
+    url: str
+
+
+class FlowAdmin(admin.ModelAdmin):
+    """The admin of a model with flows; a mixin where it stands before another `ModelAdmin`.
+
+    Its pages show the state, a button for each transition that the rules allow, and the history.
+    `current_state` is a column for `list_display`, and `StateFilter` one for `list_filter`.
+    """
+
+    change_form_template = "holdfast/change_form.html"
+    history_limit = 100
+    """How many transitions are shown, the latest ones."""
+
+    class Media:
+        css = {"all": ["holdfast/admin.css"]}  # noqa: RUF012 (Django's form)
+
+    def has_transition_permission(
+        self, request: HttpRequest, obj: models.Model, flow: Flow[Any]
+    ) -> bool:
+        """Tell whether a user may transition a row: who may change it may."""
+        return self.has_change_permission(request, obj)
+
+    def transition_metadata(self, request: HttpRequest, obj: models.Model) -> dict[str, Any]:
+        """Return what is recorded with a transition: the user, and the reason if one was given."""
+        reason = request.POST.get("reason", "").strip()[:MAX_REASON]
+        by = {"by": request.user.get_username()}
+        return {**by, "reason": reason} if reason else by
+
+    def state_label(self, state: str) -> str:
+        """Return what the pages call a state."""
+        return state.replace("_", " ")
+
+    @admin.display(description="state", ordering="holdfast_state")
+    def current_state(self, obj: models.Model) -> str:
+        """Return the state of a row, for `list_display`."""
+        return self.state_label(vars(obj).get("holdfast_state", ""))
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """Return the rows, with their state where there is one flow."""
+        rows = super().get_queryset(request)
+        if len(flows_of(self.model)) == 1 and "current_state" in self.get_list_display(request):
+            rows = rows.annotate(holdfast_state=current_state(self.model))
+        return rows
+
+    def get_inlines(self, request: HttpRequest, obj: models.Model | None) -> list[Any]:
+        """Return the inlines, and after them the history of each flow."""
+        inlines: list[Any] = list(super().get_inlines(request, obj))
+        if obj is None:
+            return inlines
+        flows = flows_of(self.model)
+        return inlines + [
+            type(
+                "HistoryOfFlow",
+                (HistoryInline,),
+                {
+                    "owner": self,
+                    "name": name,
+                    "limit": self.history_limit,
+                    "title": _title(name, flows),
+                },
+            )
+            for name in flows
+        ]
+
+    def get_urls(self) -> list[Any]:
+        """Return the pages, and where the buttons post to."""
+        view = self.admin_site.admin_view(self.transition_view)
+        own = path("<path:object_id>/transition/", view, name=self._transition_page)
+        return [own, *super().get_urls()]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        """Return the page of a row, with a panel for each flow."""
+        obj = options.get("obj")
+        context["holdfast_panels"] = [] if obj is None else self.panels(request, obj)
+        return super().render_change_form(request, context, *args, **options)
+
+    def panels(self, request: HttpRequest, obj: models.Model) -> list[Panel]:
+        """Return what is shown of each flow of a row."""
+        return [
+            self._panel(request, obj, name, _title(name, flows_of(self.model)))
+            for name in flows_of(self.model)
+        ]
+
+    def transition_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Make the transition that a button asks for, and return to the page of the row."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            return HttpResponseRedirect(reverse(f"admin:{self._page('changelist')}"))
+        flow: Flow[Any] = getattr(obj, flow_of(self.model, request.POST.get("flow") or None).name)
+        if not self.has_transition_permission(request, obj, flow):
+            raise PermissionDenied
+        self._transition(request, obj, flow)
+        page = reverse(
+            f"admin:{self._page('change')}",
+            args=(quote(obj.pk),),
+            current_app=self.admin_site.name,
+        )
+        return HttpResponseRedirect(page)
+
+    def _transition(self, request: HttpRequest, obj: models.Model, flow: Flow[Any]) -> None:
+        state, version = request.POST.get("to", ""), request.POST.get("version", "")
+        label = self.state_label(state)
+        try:
+            flow.transition_to(
+                state,
+                metadata=self.transition_metadata(request, obj),
+                expected_version=int(version) if version.isdecimal() else None,
+            )
+        except VersionConflictError:
+            now = self.state_label(flow.reload().current_state)
+            self.message_user(
+                request,
+                f"“{label}” was not done: somebody else changed {obj} meanwhile, which is in the "
+                f"state “{now}” now. Look at it, and decide again.",
+                messages.WARNING,
+            )
+        except RejectedError as error:
+            self.message_user(request, f"“{label}” was not done: {_reason(error)}.", messages.ERROR)
+        else:
+            self.log_change(request, obj, f"Transition to {state}.")
+            self.message_user(request, f"{obj} is in the state “{label}” now.", messages.SUCCESS)
+
+    def _panel(self, request: HttpRequest, obj: models.Model, name: str, title: str) -> Panel:
+        flow: Flow[Any] = getattr(obj, name)
+        may = self.has_transition_permission(request, obj, flow)
+        states = [str(state) for state in flow.allowed_transitions] if may else []
+        url = reverse(
+            f"admin:{self._transition_page}",
+            args=(quote(obj.pk),),
+            current_app=self.admin_site.name,
+        )
+        choices = [(state, self.state_label(state)) for state in states]
+        return Panel(name, title, self.state_label(flow.current_state), flow.version, choices, url)
+
+    @property
+    def _transition_page(self) -> str:
+        return self._page("transition")
+
+    def _page(self, name: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Rows by the state of their flow, for the `list_filter` of a model that has one flow."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[Any]:
+        """Return the states."""
+        states = flow_of(model_admin.model).flow.states
+        label = getattr(model_admin, "state_label", str)
+        return [(str(state), label(str(state))) for state in states]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+        """Return the rows that are in the state asked for."""
+        state = self.value()
+        return queryset.filter(in_state(queryset.model, state)) if state else queryset
+
+
+class HistoryFormSet(BaseModelFormSet):
+    """The transitions of a row, whatever is posted."""
+
+    def __init__(
+        self, *posted: object, queryset: Any, prefix: str | None = None, **options: object
+    ) -> None:
+        super().__init__(queryset=queryset, prefix=prefix)
+        self.new_objects = self.changed_objects = self.deleted_objects = []
+
+    @classmethod
+    def get_default_prefix(cls) -> str:
+        """Return what its parts of the page are named with."""
+        return "holdfast-history"
+
+    def is_valid(self) -> bool:
+        """Return True: there is nothing to judge."""
+        return True
+
+    def save(self, commit: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 (Django's)
+        """Write nothing."""
+        return []
+
+
+class HistoryInline(admin.TabularInline):
+    """The history of a row's flow, latest first."""
+
+    model = Transition
+    template = "holdfast/history.html"
+    fields = ("version", "at", "before", "after", "who", "why")
+    readonly_fields = fields
+    extra = 0
+    owner: FlowAdmin
+    name: str
+    """Of the flow."""
+    limit: int
+    title: str
+    row: models.Model | None = None
+
+    def get_formset(
+        self, request: HttpRequest, obj: models.Model | None = None, **options: Any
+    ) -> Any:
+        """Return the form set for a row, whose transitions `get_queryset` then returns."""
+        self.row = obj
+        return modelformset_factory(
+            Transition, formset=HistoryFormSet, fields=[], extra=0, can_delete=False
+        )
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """Return the latest transitions of the row."""
+        assert self.row is not None, "what is not saved has no history"
+        using = router.db_for_write(type(self.row), instance=self.row)
+        log: models.QuerySet[Any] = Transition.objects.using(using)
+        flow = flow_of(type(self.row), self.name)
+        own = log.filter(machine=flow.flow.machine.name, entity_id=flow.id_of(self.row))
+        return own.order_by("-version")[: self.limit]
+
+    @admin.display(description="from")
+    def before(self, transition: Transition) -> str:
+        """Return the state before; a row that has no entity yet is in the initial one."""
+        initial = flow_of(self.parent_model, self.name).flow.initial
+        is_first = transition.from_state is None and transition.kind == "command"
+        return self.label(str(initial) if is_first else transition.from_state)
+
+    @admin.display(description="to")
+    def after(self, transition: Transition) -> str:
+        """Return the state after."""
+        return self.label(transition.to_state)
+
+    def label(self, state: str | None) -> str:
+        """Return what the pages of the model call a state."""
+        return "" if state is None else self.owner.state_label(state)
+
+    @admin.display(description="by")
+    def who(self, transition: Transition) -> str:
+        """Return who did it."""
+        return _shown(transition.actor)
+
+    @admin.display(description="reason")
+    def why(self, transition: Transition) -> str:
+        """Return why."""
+        return _shown(transition.reason)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True: who may view the row may view its history."""
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False: transitions add to it."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False: nothing changes it."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False: nothing deletes from it."""
+        return False
+
+
+def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
+    return "" if len(flows) == 1 else name.replace("_", " ")
+
+
+def _reason(error: RejectedError) -> str:
+    told = error.reason if isinstance(error, GuardFailedError) and error.reason else str(error)
+    return told.rstrip(".")
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)

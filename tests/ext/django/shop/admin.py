@@ -1,0 +1,20 @@
+"""The admin of the tests' models."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from tests.ext.django.shop.models import Order, Parcel
+
+from holdfast.ext.django.admin import FlowAdmin, StateFilter
+
+
+@admin.register(Order)
+class OrderAdmin(FlowAdmin):
+    list_display = ("__str__", "current_state")
+    list_filter = (StateFilter,)
+    history_limit = 3
+
+
+@admin.register(Parcel)
+class ParcelAdmin(FlowAdmin):
+    list_display = ("number", "grams")

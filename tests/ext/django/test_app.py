@@ -1,0 +1,215 @@
+"""The app: its migrations, its checks, several databases, services of typed machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.core.management import call_command
+from django.db import connections, models, transaction
+from django.db.migrations.exceptions import IrreversibleError
+from django.test.utils import isolate_apps
+from tests.ext.django.conftest import file, use
+from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow
+
+from holdfast import Service, StoreError, VersionConflictError, open_store, transact
+from holdfast.ext.django import ModelFlow, StateField, store_of
+from holdfast.ext.django.checks import check_models
+from holdfast.stores.sql import load_migrations
+from holdfast.testing.consistency import faults
+from holdfast.testing.sample import Add, sample, undisturbed
+
+MIGRATIONS = Path(__file__).parents[3] / "src/holdfast/ext/django/migrations"
+
+MEMORY = file(Path(":memory:"))
+
+
+@pytest.fixture
+def two(migrated_file: Path, tmp_path: Path) -> Iterator[None]:
+    """Have the project use two migrated databases, and a third that is not."""
+    for name in ("default", "other"):
+        (tmp_path / name).write_bytes(migrated_file.read_bytes())
+    use(**{name: file(tmp_path / name) for name in ("default", "other", "bare")})
+    yield
+    connections.close_all()
+
+
+def told(found: list[CheckMessage]) -> list[tuple[str | None, str]]:
+    return [(each.id, each.msg) for each in found]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_models_agree_with_the_migrations() -> None:
+    """`makemigrations --check` has nothing to add, and `check` nothing to say."""
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+    call_command("check", fail_level="WARNING", verbosity=0)
+
+
+def test_each_migration_of_the_store_is_one_of_the_app() -> None:
+    """So that `manage.py migrate` is all that is needed."""
+    names = sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
+    for dialect in ("sqlite", "postgres"):
+        migrations = load_migrations(dialect)
+        assert names == [f"{each.number:04}_{each.name}" for each in migrations]
+
+
+def test_the_tables_are_those_that_the_store_makes_itself(project: str) -> None:
+    """To the letter: any tool of Holdfast's works with them."""
+    store = store_of()
+    store.migrate()
+    assert store.flaws() == []
+    Order.objects.create().flow.transition_to("cancelled", metadata={"by": "alice"})
+    settings = connections["default"].settings_dict
+    url = f"sqlite:///{settings['NAME']}"
+    if project == "postgres":
+        url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**settings)
+    connections.close_all()
+    with open_store(url) as outside:
+        assert faults(outside) == []
+        assert [each.to_type for each in outside.read_log(limit=9)] == ["cancelled"]
+
+
+def test_a_database_that_is_a_store_already_is_taken_as_it_is(tmp_path: Path) -> None:
+    """With what it holds."""
+    with open_store(f"sqlite:///{tmp_path}/shop.db") as store:
+        Service(sample, store, deps=undisturbed).handle("e", Add())
+    use(default=file(tmp_path / "shop.db"))
+    call_command("migrate", verbosity=0)
+    assert store_of().count(sample.name) == {"Open": 1}
+    connections.close_all()
+
+
+def test_the_sql_can_be_read_before_it_is_run() -> None:
+    """`sqlmigrate` prints it, for what the database has not."""
+    use(default=MEMORY)
+    out = StringIO()
+    call_command("sqlmigrate", "holdfast", "0001", stdout=out)
+    assert "CREATE TABLE entity" in out.getvalue()
+    assert "CREATE VIEW holdfast_transition" in out.getvalue()
+
+
+@pytest.mark.usefixtures("project")
+def test_the_log_is_not_unmade() -> None:
+    """Going back to before the app would erase what happened."""
+    with pytest.raises(IrreversibleError):
+        call_command("migrate", "holdfast", "zero", verbosity=0)
+
+
+@pytest.mark.usefixtures("two")
+def test_a_flow_is_in_the_database_of_its_row() -> None:
+    """The same key in two databases is two entities."""
+    here, there = Order.objects.create(), Order.objects.using("other").create()
+    assert here.pk == there.pk
+    with transaction.atomic(using="other"):
+        there.flow.transition_to("cancelled")
+        with suppress(ZeroDivisionError), transaction.atomic():
+            here.flow.transition_to("checking_out")
+            raise ZeroDivisionError
+    assert (here.flow.current_state, there.flow.current_state) == ("pending", "cancelled")
+    assert Order.objects.using("other").in_state("cancelled").count() == 1
+    assert Order.objects.in_state("cancelled").count() == 0
+    assert Order.objects.using("other").get().status == "cancelled"
+    assert Note.objects.using("other").get().text == "after_commit cancelled"
+
+
+@pytest.mark.usefixtures("two")
+def test_a_database_without_the_tables_says_what_to_run() -> None:
+    """Naming it."""
+    with pytest.raises(StoreError, match=r"run `manage\.py migrate --database bare`"):
+        store_of("bare").count("order")
+
+
+def test_a_database_in_memory_will_do() -> None:
+    """As Django's own test runner uses one."""
+    use(default=MEMORY)
+    call_command("migrate", verbosity=0)
+    order = Order.objects.create()
+    order.flow.transition_to("cancelled")
+    assert Order.objects.in_state("cancelled").get() == order
+    connections.close_all()
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_threads_that_transition_at_once_wait_for_each_other() -> None:
+    """Whoever reads and then writes takes its place before it reads."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode = WAL")
+    orders = [Order.objects.create(is_paid=True) for _ in range(24)]
+
+    def bring(order: Order) -> None:
+        try:
+            for state in ("checking_out", "purchased"):
+                order.flow.transition_to(state)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(bring, orders))
+    assert Order.objects.in_state("purchased").count() == 24
+
+
+@pytest.mark.usefixtures("project")
+def test_services_of_typed_machines_join_atomic_too() -> None:
+    """And conflicts there are raised at once."""
+    service = Service(sample, store_of(), deps=undisturbed)
+    service.handle("e", Add())
+    with suppress(ZeroDivisionError), transaction.atomic():
+        assert service.handle("e", Add()).version == 2
+        with pytest.raises(VersionConflictError):
+            service.handle("e", Add(), expected_version=1)
+        with service.begin() as staged:
+            staged.prepare("e", Add())
+            staged.commit()
+        assert service.get("e").version == 3
+        transact(service, lambda transaction: transaction.prepare("e", Add()))
+        raise ZeroDivisionError
+    assert service.get("e").version == 1
+    assert [each.position > 0 for each in service.history("e")] == [True]
+
+
+@isolate_apps("tests.ext.django.shop")
+def test_what_a_model_declares_wrongly_is_said_by_check() -> None:
+    """With what to write."""
+
+    class Letter(models.Model):
+        number = models.CharField(max_length=9)
+        state = models.CharField(max_length=9)
+        flow = ModelFlow(OrderFlow, id="number", mirror="state")
+
+        class Meta:
+            app_label = "shop"
+
+    class Card(models.Model):
+        state = StateField()
+        parcel = ModelFlow(ParcelFlow, mirror="state")
+        flow = ModelFlow(OrderFlow)
+
+        class Meta:
+            app_label = "shop"
+
+    assert told(check_models([Letter, Card])) == [
+        ("holdfast.E001", "Letter.flow is kept under 'number', which is no unique field"),
+        ("holdfast.E002", "Letter.flow is mirrored in 'state', which is no StateField"),
+        (
+            "holdfast.E003",
+            "Card.flow and Letter share the flow 'order': rows of both with the same key would be "
+            "one entity",
+        ),
+    ]
+    assert told(check_models([Card])) == []
+
+
+def test_importing_the_app_needs_no_settings() -> None:
+    """Nor does it start the project."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-c", "import holdfast.ext.django"]
+    done: Any = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
