@@ -75,7 +75,9 @@ class Transition(Struct, Generic[S_co, C_co], frozen=True):
     """One entry of the log."""
 
     position: int
-    """Its place in the log of the whole store."""
+    """Its place in the log of the whole store; 0 in a flow's answer on PostgreSQL, where those who
+    read the log give the places.
+    """
     machine: str
     id: str
     version: int

@@ -160,8 +160,9 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
         `metadata` is JSON, kept with it; `by` and `reason` in it are shown as who and why.
         `expected_version` is the version that the caller decided on. A transition with the same
-        `key` is made once, and answered with the first. Where the store fails between writing and
-        reading it back, what the log alone knows is left empty, and the position is 0.
+        `key` is made once, and answered with the first. On PostgreSQL the position may be 0, for it
+        is readers that give them. Where the store fails between writing and reading it back, what
+        the log alone knows is left empty.
 
         Raises InvalidTransitionError, GuardFailedError, VersionConflictError, StoreError, and what
         a callback raises; nothing is written then, save where an after-commit callback raised.

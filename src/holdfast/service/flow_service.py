@@ -55,12 +55,12 @@ class Bound(Service[Any, Any, Any]):
     def made(self, record: Record[Any]) -> Transition | None:
         """Return the transition that a record was made by, None where it cannot be read."""
         try:
-            store = self._here().store
-            rows = store.history(record.machine, record.id, after=record.version - 1, limit=1)
+            row = self._here().store.written(record.machine, record.id, record.version)
         except StoreError:  # it was written all the same, and its caller has to be told so
             return None
-        is_kept = rows and rows[0].kind != "purged"
-        return decode_transition(self.machine, rows[0]) if is_kept else None
+        if row is None or row.kind == "purged":
+            return None
+        return decode_transition(self.machine, row)
 
 
 def with_names(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -205,6 +205,14 @@ class Store(ABC):
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """Return log rows of an entity with versions above `after`, in order."""
 
+    def written(self, machine: str, id: str, version: int) -> LogRow | None:
+        """Return the log row of a version, for whoever wrote it; its `seq` may be 0.
+
+        That is so where the log's order is given by its readers, and none has come by yet.
+        """
+        rows = self.history(machine, id, after=version - 1, limit=1)
+        return rows[0] if rows else None
+
     @abstractmethod
     def transition_at(
         self, machine: str, id: str, *, version: int | None = None, time: str | None = None

@@ -121,6 +121,11 @@ class PostgresStore(Store):
         """See `Store.history`."""
         return self._read(lambda: reading.history(self._sql, machine, id, after, limit))
 
+    def written(self, machine: str, id: str, version: int) -> LogRow | None:
+        """See `Store.written`; to number the log would be a commit more."""
+        rows = self._read(lambda: reading.as_written(self._sql, machine, id, version))
+        return rows[0] if rows else None
+
     def transition_at(
         self, machine: str, id: str, *, version: int | None = None, time: str | None = None
     ) -> Applied | None:
