@@ -237,10 +237,13 @@ PROMISES = (
         "result, and what they had under way is written whole or not at all.",
         [
             *simulations("callers cancelled", "drop_before", "drop_after"),
-            Shown("tests/async_service/test_cancellation.py", [SQLITE, MEMORY]),
+            Shown("tests/async_service/test_cancellation.py", [SQLITE]),
             Shown("tests/stores/test_interrupts.py", [SQLITE, NORMAL, MEMORY]),
+            Shown(
+                "tests/stores/postgres/test_lifecycle.py::test_interrupts_leave_the_store_as_it_is",
+                [POSTGRES],
+            ),
         ],
-        remarks={POSTGRES: "not tried by itself"},
     ),
     Promise(
         "What is stored can be read",
