@@ -169,6 +169,7 @@ def test_the_most_recent_transition_is_columns(session: Session) -> None:
         {"by": "alice", "n": 1},
     )
     assert ids(session, last.actor == "alice", last.to_state == "paid") == [2, 5]
+    assert session.execute(select(last.to_state).where(Order.id == 3)).one().to_state == "shipped"
     other = aliased(Order)
     newest = select(other.id).order_by(other.most_recent_transition().version.desc().nulls_last())
     assert session.scalars(newest.limit(1)).one() == 3
