@@ -142,6 +142,19 @@ def test_what_precedes_a_transition_is_flushed_before_it(shop: Shop) -> None:
     assert shop.stored(id) == []
 
 
+def test_a_flow_without_callbacks_flushes_too(shop: Shop) -> None:
+    """The row that a transition depends on is there before it, or neither is."""
+    with shop.sessions() as session:
+        session.add(ticket := Ticket())
+        flow = flow_of(TicketFlow, ticket, store=shop.store)
+        session.add(Parcel(order_id=None))
+        with session.no_autoflush, pytest.raises(IntegrityError):
+            flow.transition_to("closed")
+        session.rollback()
+        session.commit()
+    assert shop.store.count("ticket") == {}
+
+
 def test_a_raising_callback_leaves_session_and_object_as_they_were(shop: Shop) -> None:
     """What callbacks added and changed is undone, whether it was flushed or not."""
     id = shop.new_order()
