@@ -99,6 +99,9 @@ def test_a_hook_joins_with_a_service_that_blocks(store: Store, diary: Diary) -> 
         diary.acts["before"] = lambda change: asyncio.run(bills.handle("b-2", Place(1)))
         with pytest.raises(DefinitionError):
             await bills.handle("b-1", Pay())
+        diary.acts["before"] = lambda change: asyncio.run(bills.get("b-1"))
+        with pytest.raises(DefinitionError):
+            await bills.handle("b-1", Pay())
         assert (await bills.get("b-1")).version == 1
 
     asyncio.run(main())

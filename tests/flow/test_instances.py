@@ -145,13 +145,15 @@ def test_callbacks_after_the_commit_wait_for_the_callers(
 def test_callbacks_after_the_commit_need_to_be_told_of_it(
     database: Store, database_url: str
 ) -> None:
-    """Given such callbacks, when a transaction is joined without on_commit, then it is refused."""
+    """Given such callbacks, when it transitions where nobody tells of the commit, it is refused."""
     flow = order_flow()
     flow.after_commit()(lambda order: None)
     order = begin(flow, database)
     with outer(database_url) as transaction:
+        joined = order.on(transaction.connection)
         with pytest.raises(DefinitionError, match="on_commit"):
-            order.on(transaction.connection)
+            joined.transition_to("checking_out")
+        assert joined.history == []
         transaction.rollback()
 
 

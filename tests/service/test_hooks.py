@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from tests.service.orders import CountingStore
 from holdfast import (
     BatchError,
     Change,
+    CheckpointConflictError,
     CommandRejectedError,
     DefinitionError,
     GuardFailedError,
@@ -523,6 +526,152 @@ def test_eight_threads_keep_their_callbacks_apart(store: Store) -> None:
     for diary in diaries:
         counts = {hook: diary.hooks.count(hook) for hook in ("before", "after", "after_commit")}
         assert counts == {"before": 5, "after": 5, "after_commit": 15}
+
+
+def test_a_transaction_within_a_hook_takes_in_other_services(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """Begun there, it is a part of the hook's transaction."""
+    memos = Service(memo, store)
+
+    def act(change: Change) -> None:
+        with memos.begin() as together:
+            together.prepare("n-1", Place(1))
+            together.join(bills).prepare("b-2", Place(1))
+
+    diary.acts["after"] = act
+    bills.handle("b-1", Pay())
+    assert (memos.get("n-1").version, bills.get("b-2").version) == (1, 1)
+
+
+def test_a_transaction_begun_before_a_hook_is_not_used_in_it(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """It would see what was, and wait for what is."""
+    outside = bills.begin()
+    diary.acts["after"] = lambda change: outside.read("b-1")
+    with pytest.raises(DefinitionError, match="begun before it"):
+        bills.handle("b-1", Pay())
+    assert outside.read("b-1").version == 1
+    outside.abandon()
+
+
+def test_a_refusal_in_a_transaction_is_told_too(bills: Bills, diary: Diary) -> None:
+    """As a refused command of its own is."""
+    with bills.begin() as together:
+        with pytest.raises(GuardFailedError):
+            together.prepare("b-1", Pay("blocked"))
+        with pytest.raises(InvalidTransitionError):
+            together.prepare("b-9", Pay())
+    assert diary.hooks == ["guard", "on_guard_failure", "on_failure", "on_failure"]
+
+
+@pytest.mark.parametrize("hook", ["before", "after"])
+def test_a_transaction_raises_what_a_hook_raises(bills: Bills, diary: Diary, hook: str) -> None:
+    """Even what ends generators."""
+    diary.acts[hook] = raising(StopIteration("x"))
+    together = bills.begin()
+    together.prepare("b-1", Pay())
+    with pytest.raises(StopIteration):
+        together.commit()
+    assert diary.hooks[-1] == "on_failure"
+
+
+def test_transactions_on_several_stores_are_all_known(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """From a hook on another store, a service joins the transaction that is open on its own."""
+    memos = Service(memo, store)
+    with open_store("memory://") as other:
+        between = Diary()
+        there = Service(bill, other, deps=between)
+        there.handle("b-1", Place(5))
+        diary.acts["before"] = lambda change: there.handle("b-1", Pay())
+        between.acts["before"] = lambda change: memos.handle("n-1", Place(1))
+        diary.acts["after"] = raising(LookupError("no"))
+        with pytest.raises(LookupError):
+            bills.handle("b-1", Pay())
+        assert there.get("b-1").version == 2
+    assert memos.history("n-1") == []
+
+
+def test_what_outlives_a_transaction_is_not_in_it(store: Store, bills: Bills, diary: Diary) -> None:
+    """What a hook has put off runs in its context, and writes for itself."""
+    memos = Service(memo, store)
+    kept: list[Context] = []
+    diary.acts["before"] = lambda change: kept.append(copy_context())
+    bills.handle("b-1", Pay())
+    kept[0].run(memos.handle, "n-1", Place(1))
+    assert memos.get("n-1").version == 1
+
+
+def test_another_thread_does_not_join(store: Store, bills: Bills, diary: Diary) -> None:
+    """It is told so at once, where it brings the context of the hook along."""
+    memos = Service(memo, store)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            memos.handle("n-1", Place(1))
+        except DefinitionError as error:
+            errors.append(error)
+
+    def act(change: Change) -> None:
+        thread = threading.Thread(target=copy_context().run, args=(work,))
+        thread.start()
+        thread.join()
+
+    diary.acts["before"] = act
+    assert bills.handle("b-1", Pay()).version == 2
+    assert "another thread" in str(errors[0])
+
+
+def test_what_is_sent_after_the_write_is_followed_after_it(bills: Bills, diary: Diary) -> None:
+    """Versions are told in their order."""
+    diary.acts["after"] = lambda change: bills.handle("b-1", Note("x"))
+    bills.handle("b-1", Pay())
+    followed = [entry[3] for entry in diary.entries if entry[0] == "after_commit"]
+    assert followed == [2, 3]
+
+
+def test_a_batch_that_its_stream_has_passed_calls_no_callback(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """It has come too late before anything is done for it."""
+    bills.handle_many([("b-2", Place(1))], checkpoint=Checkpoint("in", 5))
+    diary.entries.clear()
+    with pytest.raises(CheckpointConflictError):
+        bills.handle_many([("b-1", Pay())], checkpoint=Checkpoint("in", 3))
+    assert "before" not in diary.hooks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_in_a_hook_leaves_the_transaction_to_the_parent(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """The child is told that nothing was written, and the parent writes once."""
+    told, tells = os.pipe()
+
+    def fork(change: Change) -> None:
+        diary.acts.clear()
+        child.append(os.fork())
+
+    child: list[int] = []
+    diary.acts["before"] = fork
+    try:
+        version = bills.handle("b-1", Pay()).version
+    except StoreError as error:
+        os.write(tells, str(error).encode())
+        os._exit(0)
+    if child == [0]:
+        os.write(tells, b"acknowledged")
+        os._exit(1)
+    os.close(tells)
+    os.waitpid(child[0], 0)
+    with open(told, "rb") as stream:
+        assert b"fork" in stream.read()
+    assert version == 2
+    assert stands(bills) == (2, "Paid")
 
 
 class TransactingStore(CountingStore):

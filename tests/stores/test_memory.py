@@ -78,6 +78,20 @@ def test_a_page_costs_what_is_on_it() -> None:
     assert [long < 20 * short for short, long in zip(*best, strict=True)] == [True] * len(reads)
 
 
+def test_what_a_transaction_waits_for_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that a transaction waits for is told so, and neither waits for ever."""
+    monkeypatch.setattr("holdfast.stores.memory.PATIENCE_SECONDS", 0.05)
+    with open_store("memory://") as store, ThreadPoolExecutor(1) as pool:
+
+        def act(joined: Store) -> None:
+            stored(joined, write("e", "Open"))
+            with pytest.raises(StoreError, match="transaction of another thread for 0.05 s"):
+                pool.submit(store.history, "sample", "e", limit=1).result()
+
+        store.transact(act)
+        assert versions(store, "e") == [1]
+
+
 def seconds(read: Callable[[Store], object], store: Store) -> float:
     """Return how long a read takes."""
     began = time.perf_counter()

@@ -23,6 +23,7 @@ from holdfast.service.retry import Retry
 from holdfast.service.runner import SyncWorld
 from holdfast.service.service import DEFAULT_RETRY
 from holdfast.service.transaction import Stage
+from holdfast.service.within import expect_outside
 from holdfast.stores.contract import Checkpoint, OnCommit, Store
 
 S = TypeVar("S")
@@ -147,7 +148,9 @@ class AsyncService(Generic[S, C, D]):
 
     def begin(self) -> AsyncTransaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
-        return AsyncTransaction(self.plans, Stage(self.store), self.world)
+        return AsyncTransaction(
+            self.plans, Stage(self.store, is_joined=self.plans.binding.is_joined), self.world
+        )
 
     def on(self, connection: object, *, on_commit: OnCommit | None = None) -> AsyncService[S, C, D]:
         """Return the service inside the transaction that is open on a connection; see `Service.on`.
@@ -222,6 +225,7 @@ class AsyncService(Generic[S, C, D]):
 
     async def _read(self, plan: Plan[T]) -> T:
         """Run a plan that waits for no handler."""
+        expect_outside(self.store)
         answer: T = await self._requests.run(plan)
         return answer
 

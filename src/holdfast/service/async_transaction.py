@@ -88,7 +88,7 @@ class AsyncTransaction(Generic[S, C]):
 
     async def commit(self) -> list[Record[Any]]:
         """Write all that was staged, and return what each command led to, in order."""
-        return await run_async(self._stage.commit(self._plans), self._world)
+        return unwrap(await run_async(self._stage.commit(self._plans), self._world))
 
     def abandon(self) -> None:
         """End the transaction without writing anything."""

@@ -49,13 +49,13 @@ class Bound(Service[Any, Any, Any]):
 
     def look(self, id: str, *keys: str) -> Loaded:
         """Return the entity as it is loaded."""
-        [loaded] = self._here().store.load([Key(self.machine.name, id, keys)])
+        [loaded] = self.here().store.load([Key(self.machine.name, id, keys)])
         return loaded
 
     def made(self, record: Record[Any]) -> Transition | None:
         """Return the transition that a record was made by, None where it cannot be read."""
         try:
-            row = self._here().store.written(record.machine, record.id, record.version)
+            row = self.here().store.written(record.machine, record.id, record.version)
         except StoreError:  # it was written all the same, and its caller has to be told so
             return None
         if row is None or row.kind == "purged":

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from holdfast.errors import DecodeError, GuardFailedError, StoreError, entity_name
+from holdfast.errors import (
+    DecodeError,
+    DefinitionError,
+    GuardFailedError,
+    StoreError,
+    entity_name,
+)
 from holdfast.machine.codec import tag_of
 from holdfast.machine.hooks import Hook, HookKind
 from holdfast.record import Change
@@ -58,8 +64,10 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
 
     binding: Binding
     decided: Sequence[Decided]
-    due: list[Callable[[], None]]
-    """What services that hooks called leave to be done after the commit."""
+    sooner: list[Callable[[], None]]
+    """What services that were called before the write leave to be done after the commit."""
+    later: list[Callable[[], None]]
+    """What those leave that were called after the write."""
 
     @property
     def is_whole(self) -> bool:
@@ -76,23 +84,39 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
 
     def plan(self, store: Store, joined: Store) -> Plan[list[Outcome]]:
         """Return what is done in the transaction; raises KeptBack where nothing is to stay."""
+        here = Within(store, joined, is_heard=self.binding.is_heard)
+        try:
+            return (yield from self._write(here))
+        finally:
+            here.is_over = True
+
+    def _write(self, here: Within) -> Plan[list[Outcome]]:
         before, after = self._hooks("before"), self._hooks("after")
-        here = Within(store, joined, [], is_heard=self.binding.is_heard)
-        if before:
-            checks = [_check(write) for write in self.writes]
-            held = yield Commit((), checks=[*checks, *self.checks])
-            if all(outcome.applied for outcome in held):
-                here.busy = frozenset(self.entities)
-                yield from self._call(before, here)
-                here.busy = frozenset()
+        if before and (yield from self._is_in_time()):
+            here.busy = frozenset(self.entities)
+            yield from self._call(before, here)
+            here.busy = frozenset()
+        called_before = len(here.due)
         outcomes: list[Outcome] = yield Commit(
             self.writes, self.checks, self.atomic, self.checkpoint
         )
         if not all(outcome.applied and not outcome.found for outcome in outcomes):
             raise KeptBack(outcomes)
         yield from self._call(after, here)
-        self.due[:] = here.due  # stays where this is found to be committed after all
+        # They stay where this is found to be committed after all.
+        self.sooner[:], self.later[:] = here.due[:called_before], here.due[called_before:]
         return outcomes
+
+    def _is_in_time(self) -> Plan[bool]:
+        """Hold what is to be written; tell whether nothing has come too late already."""
+        checks = [_check(write) for write in self.writes]
+        held: list[Outcome] = yield Commit((), checks=[*checks, *self.checks])
+        checkpoint = self.checkpoint
+        if checkpoint is not None:
+            position = (yield Read(lambda store: store.checkpoint(checkpoint.name))) or 0
+            if position != (checkpoint.after or 0):
+                return False
+        return all(outcome.applied for outcome in held)
 
     def _hooks(self, kind: HookKind) -> list[tuple[Hook, Decided]]:
         return [(hook, each) for each in self.decided for hook in each.hooks(kind)]
@@ -118,6 +142,8 @@ def on_store(world: W, store: Store) -> W:
 def with_hooks(binding: Binding, asked: Commit, decided: Sequence[Decided | None]) -> Commit:
     """Return a commit with the hooks that run in its transaction, where there are any."""
     made = [each for each in decided if each is not None and not each.failed]
+    if not binding.is_heard:
+        _expect_nothing_late(made)
     if not any(each.hooks("before") or each.hooks("after") for each in made):
         return asked
     return CommitWithHooks(
@@ -128,23 +154,43 @@ def with_hooks(binding: Binding, asked: Commit, decided: Sequence[Decided | None
         asked.timeout_seconds,
         binding=binding,
         decided=made,
-        due=[],
+        sooner=[],
+        later=[],
     )
+
+
+def _expect_nothing_late(made: Sequence[Decided]) -> None:
+    """Raise DefinitionError where hooks are to follow a commit that nobody tells of."""
+    late = next((hook for each in made for hook in each.hooks("after_commit")), None)
+    if late is not None:
+        raise DefinitionError(
+            f"{late.location} is to run after the commit, which is the caller's; nothing was "
+            "written: join with on(connection, on_commit=…), which takes a function and calls it "
+            "after that"
+        )
 
 
 def after_commit(
     binding: Binding, decided: Sequence[Decided | None], committed: Commit | None = None
 ) -> Plan[None]:
     """Call what is to be called after the commit, or leave it to whoever commits."""
-    for function in committed.due if isinstance(committed, CommitWithHooks) else ():
-        if binding.on_commit is None:
-            function()
-        else:
-            binding.on_commit(function)
+    sooner, later = (
+        (committed.sooner, committed.later) if isinstance(committed, CommitWithHooks) else ((), ())
+    )
+    _hand_over(binding, sooner)
     for each in decided:
         if each is not None and not each.failed:
             for hook in each.hooks("after_commit"):
                 yield from _follow(binding, hook, each)
+    _hand_over(binding, later)
+
+
+def _hand_over(binding: Binding, due: Sequence[Callable[[], None]]) -> None:
+    for function in due:
+        if binding.on_commit is None:
+            function()
+        else:
+            binding.on_commit(function)
 
 
 def _follow(binding: Binding, hook: Hook, decided: Decided) -> Plan[None]:

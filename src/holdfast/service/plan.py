@@ -68,17 +68,7 @@ class Plans(Reads[S, C, D]):
     def joined(
         self, on_commit: OnCommit | None, busy: Container[tuple[str, str]] = ()
     ) -> Plans[S, C, D]:
-        """Return the same verbs for a transaction of the caller's.
-
-        Raises DefinitionError where hooks are to follow a commit that nobody tells of.
-        """
-        hooks = self.machine.hooks or ()
-        late = next((hook for hook in hooks if hook.kind == "after_commit"), None)
-        if late is not None and on_commit is None:
-            raise DefinitionError(
-                f"{late.location} is to run after the commit, which is the caller's: pass "
-                "on_commit=, which takes a function and calls it after that"
-            )
+        """Return the same verbs for a transaction of the caller's."""
         plans = copy(self)
         plans.binding = self.binding.joined(on_commit, busy)
         return plans

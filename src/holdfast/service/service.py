@@ -96,7 +96,7 @@ class Service(Generic[S, C, D]):
         Raises RejectedError, VersionConflictError, CircuitOpenError, StoreError, and what the
         handler raises; except for OutcomeUnknownError nothing is written then.
         """
-        here = self._here()
+        here = self.here()
         call = check_call(self.machine, id, command, expected_version, key, metadata, at)
         [answer] = run(here.plans.handle(call, timeout), here.world)
         if isinstance(answer, Exception):
@@ -129,7 +129,7 @@ class Service(Generic[S, C, D]):
         with the answers that are about to be committed, again after each conflict; what it raises
         keeps everything from being written.
         """
-        here = self._here()
+        here = self.here()
         answers = here._run(
             here.plans.handle_many(
                 requests,
@@ -156,8 +156,10 @@ class Service(Generic[S, C, D]):
 
     def begin(self) -> Transaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
-        here = self._here()
-        return Transaction(here.plans, Stage(here.store), here.world)
+        here = self.here()
+        return Transaction(
+            here.plans, Stage(here.store, is_joined=here.plans.binding.is_joined), here.world
+        )
 
     def on(self, connection: object, *, on_commit: OnCommit | None = None) -> Service[S, C, D]:
         """Return the service inside the transaction that is open on a connection of the caller's.
@@ -171,9 +173,9 @@ class Service(Generic[S, C, D]):
         machine's `after_commit` hooks are: a function to be called, without arguments, once the
         transaction is committed, and never where it is rolled back.
 
-        Raises DefinitionError where there are such hooks and no `on_commit`, and StoreError where
-        the connection is another database's, or has no open transaction; on PostgreSQL the first
-        verb raises it, which asks the server.
+        Commands that have such hooks raise DefinitionError where there is no `on_commit`. Raises
+        StoreError where the connection is another database's, or has no open transaction; on
+        PostgreSQL the first verb raises it, which asks the server.
         """
         store = self.store.on(connection)
         if store.is_awaited:
@@ -190,7 +192,7 @@ class Service(Generic[S, C, D]):
         joined.world = SyncWorld(store)
         return joined
 
-    def _here(self) -> Service[S, C, D]:
+    def here(self) -> Service[S, C, D]:
         """Return the service for its caller: it joins the transaction that the caller is in.
 
         That is the one that a hook is in, and one that the store itself finds.
@@ -198,8 +200,8 @@ class Service(Generic[S, C, D]):
         if self.plans.binding.is_joined:
             return self
         within, around = innermost(), self.store.around()
-        if within is not None and not within.takes_in(self.store):
-            within = None
+        if within is not None:
+            within = within.found(self.store)
         busy = () if within is None else within.busy
         if around is not None:
             return self._joined(around.store, self.plans.joined(around.on_commit, busy))
@@ -260,7 +262,7 @@ class Service(Generic[S, C, D]):
         before. Versions go on rising if the id comes back. Raises NotFoundError for an id that
         never existed.
         """
-        here = self._here()
+        here = self.here()
         here._run(here.plans.purge(id, metadata))
 
     def contention(self, limit: int = 10) -> list[HotSpot]:
@@ -268,4 +270,4 @@ class Service(Generic[S, C, D]):
         return self.plans.contention(limit)
 
     def _run(self, plan: Plan[T]) -> T:
-        return run(plan, self._here().world)
+        return run(plan, self.here().world)

@@ -41,7 +41,7 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
     """
 
     async def attempt_async() -> Tried:
-        stage = Stage(service.store)
+        stage = Stage(service.store, is_joined=service.plans.binding.is_joined)
         try:
             async with AsyncTransaction(service.plans, stage, service.world) as transaction:
                 working = work(transaction)
@@ -57,7 +57,7 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
         return _result(await run_async(_transact(service.plans, attempt_async), service.world))
 
     def attempt() -> Tried:
-        stage = Stage(service.store)
+        stage = Stage(service.store, is_joined=service.plans.binding.is_joined)
         try:
             with Transaction(service.plans, stage, service.world) as transaction:
                 return Tried(_plain(work, work(transaction)))

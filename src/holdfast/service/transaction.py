@@ -27,6 +27,7 @@ from holdfast.service.hooks import HookRaised, after_commit, after_failure, with
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World, unwrap
 from holdfast.service.runner import run
+from holdfast.service.within import expect_outside
 from holdfast.stores.contract import MAX_BATCH, Check, Key, Store
 
 if TYPE_CHECKING:
@@ -112,8 +113,9 @@ class Transaction(Generic[S, C]):
 
         Raises ValidationError where the stores differ.
         """
-        self._stage.join(service)
-        return Transaction(service.plans, self._stage, self._world)
+        here = service.here()
+        self._stage.join(here)
+        return Transaction(here.plans, self._stage, self._world)
 
     def commit(self) -> list[Record[Any]]:
         """Write all that was staged, and return what each command led to, in order.
@@ -122,7 +124,7 @@ class Transaction(Generic[S, C]):
         TransactionClosedError the second time; nothing is written then, but for
         OutcomeUnknownError. The transaction is over in any case.
         """
-        return run(self._stage.commit(self._plans), self._world)
+        return unwrap(run(self._stage.commit(self._plans), self._world))
 
     def abandon(self) -> None:
         """End the transaction without writing anything."""
@@ -142,8 +144,10 @@ class Stage:
     They exclude each other: each sees what was staged before it, so their order has to be known.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, is_joined: bool = False) -> None:
         self.store = store
+        self.is_joined = is_joined
+        """Whether it is within a transaction of its caller's."""
         self.closed = False
         self.conflict: VersionConflictError | None = None
         """What its commit met."""
@@ -154,7 +158,7 @@ class Stage:
 
     def join(self, service: Bound) -> None:
         """Raise ValidationError for a service on another store."""
-        if service.store is not self.store:
+        if service.store.identity is not self.store.identity:
             raise ValidationError(
                 f"a transaction has one store; {service.plans.machine.name} is on another, "
                 f"{service.store.url}"
@@ -172,6 +176,8 @@ class Stage:
             try:
                 record: Record[Any] = yield Decide(plans.binding, draft, call, tokens[0])
             except Exception as error:  # noqa: BLE001 (a plan could not raise a StopIteration)
+                if plans.machine.hooks is not None:
+                    yield from after_failure([draft.failed(call, plans.binding.deps)], [error])
                 return error
             self._adopt(plans, draft, record)
         finally:
@@ -209,8 +215,8 @@ class Stage:
             raise NotFoundError(plans.machine.name, draft.id)
         return draft.record()
 
-    def commit(self, plans: Plans[Any, Any, Any]) -> Plan[list[Record[Any]]]:
-        """Write what was staged, and check what was only read."""
+    def commit(self, plans: Plans[Any, Any, Any]) -> Plan[list[Record[Any]] | Exception]:
+        """Write what was staged, and check what was only read; answers with a hook's error."""
         self._enter()
         self.closed = True
         self._busy.release()
@@ -222,27 +228,33 @@ class Stage:
         decided = [each for draft, _ in self._touched.values() for each in draft.decided]
         asked = with_hooks(plans.binding, Commit(writes, checks=checks, atomic=True), decided)
         try:
-            yield from self._commit(plans, asked)
+            raised = yield from self._commit(plans, asked)
         except Exception as error:
             yield from after_failure(decided, [error] * len(decided))
             raise
+        if raised is not None:
+            yield from after_failure(decided, [raised] * len(decided))
+            return raised
         yield from after_commit(plans.binding, decided, asked)
         return self._records
 
-    def _commit(self, plans: Plans[Any, Any, Any], asked: Commit) -> Plan[None]:
+    def _commit(self, plans: Plans[Any, Any, Any], asked: Commit) -> Plan[Exception | None]:
         outcomes = yield from commit(plans.binding.retry, asked)
         if isinstance(outcomes, HookRaised):
-            raise outcomes.error
+            return outcomes.error
         conflict = first_conflict(asked, outcomes)
         if conflict is not None:
             self.conflict = conflict
             binding = self._touched[conflict.machine, conflict.id].binding
             binding.contention.record(conflict.id)
             raise conflict
+        return None
 
     def _enter(self) -> None:
         """Begin a verb; raises TransactionClosedError, and DefinitionError beside another."""
         self._expect_open()
+        if not self.is_joined:
+            expect_outside(self.store)
         if not self._busy.acquire(blocking=False):
             raise DefinitionError(
                 "a transaction does one thing at a time, for each command sees what was staged "

@@ -194,8 +194,10 @@ class Store(ABC):
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
         """Do something in one transaction, and return what it returns once that is committed.
 
-        `act` is called once, in this thread, with a store that is joined to the transaction: what
-        it reads there it reads together with what it wrote. Where it raises, all is rolled back;
+        `act` is called in this thread, with a store that is joined to the transaction: what it
+        reads there it reads together with what it wrote. It is called again, from its beginning,
+        where the database has undone the transaction for others' sake, and may let such a
+        TransientError pass. Where it raises anything else, all is rolled back;
         with KeptBack it tells what to return nevertheless. `timeout_seconds` bounds the wait for
         others before it begins. Nested in a transaction, be it a caller's or another `act`, it is a
         savepoint there.

@@ -30,9 +30,12 @@ from holdfast.stores.contract import (
 )
 from holdfast.stores.fork import follow_forks
 from holdfast.stores.tables import Committed, Tables
-from holdfast.stores.turns import FOR_EVER, Taken, Turns
+from holdfast.stores.turns import Taken, Turns
 
 T = TypeVar("T")
+
+PATIENCE_SECONDS = 5.0
+"""How long a thread waits for the transactions of others."""
 
 
 class MemoryStore(Store):
@@ -172,8 +175,12 @@ class MemoryStore(Store):
 
     def _alone(self, act: Callable[..., T], *given: Any) -> T:
         """Do something while no other thread does."""
-        done: T | Taken = self._turns.take(FOR_EVER, self._use, act, given)
-        assert not isinstance(done, Taken), "the turn comes, however late"
+        done: T | Taken = self._turns.take(PATIENCE_SECONDS, self._use, act, given)
+        if isinstance(done, Taken):
+            raise StoreError(
+                f"{self.url} has been in a transaction of another thread for "
+                f"{PATIENCE_SECONDS:g} s; nothing was done, try again later"
+            )
         return done
 
     def _use(self, act: Callable[..., T], given: tuple[Any, ...]) -> T:
@@ -228,6 +235,8 @@ class MemoryStore(Store):
         mark = self._tables.mark()
         try:
             result = act(within)
+            if self._unusable is not None:  # forked, in the midst of it
+                raise StoreError(f"{self.url} {self._unusable}")
             self._tables.keep(mark)
         except KeptBack as kept:
             self._tables.undo(mark)

@@ -81,7 +81,9 @@ class Tables:
             _put_back(self.entities, name, entity)
             self.places[name] = mark.places[name]
             _put_back(self._births, name, mark.births[name])
-        self.order = sorted(self.entities)
+            place = bisect_left(self.order, name)
+            if entity is None and self.order[place : place + 1] == [name]:
+                del self.order[place]
         for reader, position in mark.checkpoints.items():
             _put_back(self.checkpoints, reader, position)
         self.keep(mark)

@@ -56,9 +56,14 @@ def test_what_follows_the_commit_is_the_callers(
 
 
 def test_somebody_must_tell_of_the_commit(bills: Bills, connection: Any) -> None:
-    """A machine with callbacks after the commit is not joined without."""
+    """A command with callbacks after the commit is refused without; what reads is not."""
+    joined = bills.on(connection)
+    assert joined.get("b-1").version == 1
     with pytest.raises(DefinitionError, match="on_commit="):
-        bills.on(connection)
+        joined.handle("b-1", Pay())
+    with pytest.raises(DefinitionError, match="on_commit="), joined.begin() as together:
+        together.prepare("b-1", Pay())
+    assert joined.get("b-1").version == 1
 
 
 def test_a_rollback_undoes_what_hooks_did(
@@ -119,3 +124,14 @@ def test_what_a_hook_sends_is_handed_over_too(bills: Bills, diary: Diary, connec
         function()
     assert diary.hooks[-4:] == COMMITTED * 2
     assert (stands(bills), stands(bills, "b-2")) == ((2, "Paid"), (2, "Paid"))
+
+
+def test_hooks_find_the_connection_as_its_owner_has_it(
+    bills: Bills, diary: Diary, connection: Any
+) -> None:
+    """What it makes of rows and texts is its own."""
+    seen: list[Any] = []
+    diary.acts["before"] = lambda change: seen.append(connection.execute("SELECT 'x'").fetchone())
+    seen.append(connection.execute("SELECT 'x'").fetchone())
+    bills.on(connection, on_commit=lambda function: None).handle("b-1", Pay())
+    assert seen[0] == seen[1]

@@ -92,7 +92,10 @@ class Connections:
                 try:
                     return self._transact_once(act, until)
                 except TransientError:
-                    time.sleep(random.uniform(0.5, 1) * 0.02 * attempt)
+                    pause = random.uniform(0.5, 1) * 0.02 * attempt
+                    if until is not None and time.monotonic() + pause > until:
+                        raise
+                    time.sleep(pause)
             return self._transact_once(act, until)
         finally:
             self._busy.discard(thread)
@@ -104,13 +107,19 @@ class Connections:
             connection = pool.take(patience if until is None else min(patience, until))
             fetch(connection, self._sql.begin, self.url, "write")
             result = act(connection)
+            if pool in _inherited:
+                raise StoreError(
+                    f"{self.url} was forked in the midst of a transaction, which stayed with the "
+                    "parent process; nothing was written"
+                )
             fetch(connection, self._sql.commit, self.url, "write")
         except KeptBack as kept:
             return cast("T", kept.result)
         except PoolClosedError:
             raise self._closed_error() from None
         finally:
-            pool.give_back()  # what was not committed is rolled back
+            if pool not in _inherited:
+                pool.give_back()  # what was not committed is rolled back
         return result
 
     def identify(self) -> str:

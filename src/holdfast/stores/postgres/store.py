@@ -61,7 +61,8 @@ class PostgresStore(Store):
     def __init__(self, url: str, *, migrate: bool = False, clock: Clock | None = None) -> None:
         super().__init__()
         address = parse(url)
-        self.url = self.place = address.url
+        self.url = address.url
+        self.place = address.place
         self._clock = clock
         self._told: tuple[datetime, float] | None = None  # the database's time, and when it was
         self._sql = statements_in(address.schema)

@@ -46,6 +46,8 @@ class Address(Struct, frozen=True):
     pool_size: int
     wait_seconds: float
     """How long a connection is waited for: libpq's connect_timeout."""
+    place: tuple[str, ...]
+    """The server, the database and the schema, whoever connects and however."""
 
 
 def parse(url: str) -> Address:
@@ -73,7 +75,17 @@ def parse(url: str) -> Address:
     if not wait.removeprefix("-").isdecimal():
         raise StoreError(f"connect_timeout= is in whole seconds, not {wait!r:.80}")
     wait_seconds = float(wait) if int(wait) > 0 else WAIT_FOR_EVER_SECONDS
-    return Address(name, conninfo, schema, int(pool_size), wait_seconds)
+    return Address(name, conninfo, schema, int(pool_size), wait_seconds, _place(given, schema))
+
+
+def _place(given: Mapping[str, object], schema: str) -> tuple[str, ...]:
+    host = str(given.get("host") or given.get("hostaddr") or "")
+    port = str(given.get("port") or "5432")
+    server = "localhost" if host in _OWN_MACHINE else host
+    return server, port, str(given.get("dbname") or given.get("user") or ""), schema
+
+
+_OWN_MACHINE = {"", "localhost", "127.0.0.1", "::1"}
 
 
 def url_of(connection: psycopg.Connection[Any]) -> str:

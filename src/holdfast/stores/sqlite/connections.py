@@ -156,6 +156,11 @@ class Connections:
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = apply(connection, *given)
+            if connection is not self._writer:
+                raise StoreError(
+                    f"{self._url} was forked in the midst of a transaction, which stayed with the "
+                    "parent process; nothing was written"
+                )
             try:
                 connection.execute("COMMIT")
             except sqlite3.Error as error:

@@ -80,6 +80,15 @@ class Joined:
         except ERRORS as error:
             raise store_error("write", self._url, error) from error
 
+    def transact(self, act: Callable[..., T], *given: Any) -> T:
+        """Do something within a savepoint, which leaves the connection as its owner has it."""
+        try:
+            self._expect_open()
+            with self._turn.lock:
+                return _apply(self._connection, lambda _: act(*given), ())
+        except ERRORS as error:
+            raise store_error("write", self._url, error) from error
+
     def close(self) -> None:
         """Leave the connection to the caller."""
         self._is_closed = True

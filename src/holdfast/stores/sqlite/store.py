@@ -122,7 +122,10 @@ class SqliteStore(Store):
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
         """See `Store.transact`."""
-        return cast("T", self.connections.write(timeout_seconds, self._act_within, act))
+        connections = self.connections
+        if isinstance(connections, Joined) and not isinstance(connections, Within):
+            return connections.transact(act, self)
+        return cast("T", connections.write(timeout_seconds, self._act_within, act))
 
     def _act_within(self, connection: sqlite3.Connection, act: Callable[[Store], T]) -> T:
         within = self._joined(Within(self._file, connection))
