@@ -85,7 +85,7 @@ def test_what_a_transaction_waits_for_does_not_wait_for_it(monkeypatch: pytest.M
 
         def act(joined: Store) -> None:
             stored(joined, write("e", "Open"))
-            with pytest.raises(StoreError, match="transaction of another thread for 0.05 s"):
+            with pytest.raises(StoreError, match=r"transaction of another thread for 0\.05 s"):
                 pool.submit(store.history, "sample", "e", limit=1).result()
 
         store.transact(act)

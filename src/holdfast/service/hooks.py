@@ -252,19 +252,13 @@ def _facts(hook: Hook, decided: Decided) -> Plan[dict[str, Any]]:
     change = decided.change
     facts: dict[str, Any] = {"deps": decided.deps, "change": change, "transition": None}
     if "transition" in hook.parameters:
-        rows: list[LogRow] = yield Read(
-            lambda store: store.history(
-                change.machine, change.id, after=change.version - 1, limit=1
-            )
+        row: LogRow | None = yield Read(
+            lambda store: store.written(change.machine, change.id, change.version)
         )
-        facts["transition"] = _transition(decided, rows)
+        facts["transition"] = _GONE
+        if row is not None and row.kind != "purged":
+            facts["transition"] = decode_transition(decided.machine, row)
     return facts
-
-
-def _transition(decided: Decided, rows: Sequence[LogRow]) -> object:
-    if not rows or rows[0].kind == "purged":
-        return _GONE
-    return decode_transition(decided.machine, rows[0])
 
 
 def _reported(hook: Hook, change: Change[Any, Any], facts: dict[str, Any]) -> None:

@@ -57,10 +57,10 @@ def history(sql: Statements, machine: str, id: str, after: int, limit: int) -> S
     return [LogRow(*row) for row in rows]
 
 
-def as_written(sql: Statements, machine: str, id: str, version: int) -> Steps[list[LogRow]]:
+def as_written(sql: Statements, machine: str, id: str, version: int) -> Steps[LogRow | None]:
     """Read the transition of a version, and number nothing."""
     rows = yield sql.ask("history", machine=machine, id=id, after=version - 1, limit=1)
-    return [LogRow(*row) for row in rows]
+    return LogRow(*rows[0]) if rows else None
 
 
 def transition_at(

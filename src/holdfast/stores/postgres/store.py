@@ -124,8 +124,7 @@ class PostgresStore(Store):
 
     def written(self, machine: str, id: str, version: int) -> LogRow | None:
         """See `Store.written`; to number the log would be a commit more."""
-        rows = self._read(lambda: reading.as_written(self._sql, machine, id, version))
-        return rows[0] if rows else None
+        return self._read(lambda: reading.as_written(self._sql, machine, id, version))
 
     def transition_at(
         self, machine: str, id: str, *, version: int | None = None, time: str | None = None
