@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 from django.db import connections, transaction
-from tests.ext.django.shop.models import Note, Order
+from tests.ext.django.shop.models import Note, Order, Parcel
 
-from holdfast import ValidationError, VersionConflictError
+from holdfast import StoreError, ValidationError, VersionConflictError
 from holdfast.ext.django import store_of
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -52,13 +52,18 @@ def test_in_autocommit_a_transition_is_a_transaction_of_its_own_with_its_hooks()
     """Guards first, then the callbacks around the write, then what follows the commit."""
     order = paid_order()
     in_atomic: dict[str, bool] = {}
-    for each in ("before", "after", "after_commit purchased"):
+    for each in ("guard", "before", "after", "after_commit purchased"):
         order.acts[each] = lambda each=each: in_atomic.setdefault(
             each, connections["default"].in_atomic_block
         )
     order.flow.transition_to("purchased")
     assert order.calls == notes() == ["before", "after", "after_commit purchased"]
-    assert in_atomic == {"before": True, "after": True, "after_commit purchased": False}
+    assert in_atomic == {
+        "guard": False,
+        "before": True,
+        "after": True,
+        "after_commit purchased": False,
+    }
 
 
 @pytest.mark.parametrize("callback", ["before", "after"])
@@ -186,13 +191,19 @@ def test_a_callback_cannot_transition_the_row_that_is_about_to_be_written() -> N
 
 def test_a_broken_transaction_is_not_written_to() -> None:
     """As Django refuses queries in it."""
-    order = paid_order()
+    parcel = Parcel.objects.create(number="p-1")
     with transaction.atomic():
         transaction.set_rollback(True)
-        with pytest.raises(Exception, match="until the end of the 'atomic' block"):
-            order.flow.transition_to("purchased")
-    assert order.flow.current_state == "checking_out"
-    assert store_of().count("order") == {"checking_out": 1}
+        with pytest.raises(StoreError, match="until the end of the 'atomic' block"):
+            parcel.payment.transition_to("paid")
+    assert parcel.payment.current_state == "open"
+    assert store_of().count("payment") == {}
+
+
+def test_a_flow_of_a_model_is_not_joined_by_hand() -> None:
+    """It says that there is no need."""
+    with pytest.raises(StoreError, match=r"takes part in transaction\.atomic by itself"):
+        paid_order().flow.on(connections["default"].connection)
 
 
 def test_the_mirror_follows_every_writer_and_saving_does_not_touch_it() -> None:

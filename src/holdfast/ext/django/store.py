@@ -68,6 +68,12 @@ class DjangoStore(Store):
             return None
         return Around(self, None)
 
+    def on(self, connection: object) -> Store:
+        """Raise StoreError: there is no need to be told of a transaction."""
+        raise StoreError(
+            f"{self.url} takes part in transaction.atomic by itself; leave out on(connection)"
+        )
+
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
         return self._read(lambda store: store.load(keys))
@@ -177,15 +183,16 @@ class DjangoStore(Store):
     def _transaction(self, doing: str, *, savepoint: bool = False) -> Generator[None]:
         """Be in a transaction: the one that is open, a savepoint of it, or one of its own."""
         connection = connections[self.using]
-        is_over = False
+        is_over, used = False, None
         with self._translated(connection, doing):
             connection.validate_no_broken_transaction()
             try:
                 with self._opened(connection, doing, savepoint=savepoint):
+                    used = connection.connection
                     yield
                     is_over = True
             except DatabaseError as error:
-                is_lost = connection.connection is None or not connection.is_usable()
+                is_lost = connection.connection is not used or not connection.is_usable()
                 if is_over and is_lost and not connection.in_atomic_block:
                     raise CommitUncertainError(
                         f"{self.url} was lost while committing: {error}; whether it was stored is "

@@ -23,6 +23,7 @@ class OrderFlow(Flow["Order"]):
 
 @OrderFlow.guard(to=OrderFlow.purchased, reason="nothing was paid")
 def is_paid(order: Order) -> bool:
+    order.acts.get("guard", bool)()
     return bool(order.is_paid)
 
 
