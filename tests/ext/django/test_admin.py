@@ -151,7 +151,9 @@ def test_the_button_of_a_row_that_is_gone_leads_to_the_list(client: Client, orde
     """With a message."""
     page = client.get(page_of(order)).content.decode()
     order.delete()
-    assert "Select order to change" in post(client, page, "Cancelled")
+    page = post(client, page, "Cancelled")
+    assert "Select order to change" in page
+    assert "is not there any more." in page
 
 
 def test_saving_the_page_leaves_the_history_alone_whatever_is_posted(

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
-from django.db import models, router
-from django.forms.models import BaseModelFormSet, modelformset_factory
+from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
 
 from holdfast.errors import GuardFailedError, RejectedError, VersionConflictError
 from holdfast.ext.django.fields import ModelFlow, flow_of, flows_of
-from holdfast.ext.django.models import Transition
+from holdfast.ext.django.history import HistoryInline
 from holdfast.ext.django.queries import current_state, in_state
 from holdfast.service.flow import Flow
 
@@ -101,7 +100,7 @@ class FlowAdmin(admin.ModelAdmin):
     def get_urls(self) -> list[Any]:
         """Return the pages, and where the buttons post to."""
         view = self.admin_site.admin_view(self.transition_view)
-        own = path("<path:object_id>/transition/", view, name=self._transition_page)
+        own = path("<path:object_id>/transition/", view, name=self._page_name("transition"))
         return [own, *super().get_urls()]
 
     def render_change_form(
@@ -125,17 +124,14 @@ class FlowAdmin(admin.ModelAdmin):
             return HttpResponseNotAllowed(["POST"])
         obj = self.get_object(request, unquote(object_id))
         if obj is None:
-            return HttpResponseRedirect(reverse(f"admin:{self._page('changelist')}"))
+            gone = f"{self.opts.verbose_name} “{unquote(object_id)}” is not there any more."
+            self.message_user(request, gone, messages.WARNING)
+            return self._redirect("changelist")
         flow: Flow[Any] = getattr(obj, flow_of(self.model, request.POST.get("flow") or None).name)
         if not self.has_transition_permission(request, obj, flow):
             raise PermissionDenied
         self._transition(request, obj, flow)
-        page = reverse(
-            f"admin:{self._page('change')}",
-            args=(quote(obj.pk),),
-            current_app=self.admin_site.name,
-        )
-        return HttpResponseRedirect(page)
+        return self._redirect("change", quote(obj.pk))
 
     def _transition(self, request: HttpRequest, obj: models.Model, flow: Flow[Any]) -> None:
         state, version = request.POST.get("to", ""), request.POST.get("version", "")
@@ -164,20 +160,19 @@ class FlowAdmin(admin.ModelAdmin):
         flow: Flow[Any] = getattr(obj, name)
         may = self.has_transition_permission(request, obj, flow)
         states = [str(state) for state in flow.allowed_transitions] if may else []
-        url = reverse(
-            f"admin:{self._transition_page}",
-            args=(quote(obj.pk),),
-            current_app=self.admin_site.name,
-        )
+        url = self._url("transition", quote(obj.pk))
         choices = [(state, self.state_label(state)) for state in states]
         return Panel(name, title, self.state_label(flow.current_state), flow.version, choices, url)
 
-    @property
-    def _transition_page(self) -> str:
-        return self._page("transition")
+    def _redirect(self, page: str, *args: str) -> HttpResponse:
+        return HttpResponseRedirect(self._url(page, *args))
 
-    def _page(self, name: str) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+    def _url(self, page: str, *args: str) -> str:
+        name = f"admin:{self._page_name(page)}"
+        return reverse(name, args=args, current_app=self.admin_site.name)
+
+    def _page_name(self, page: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -198,105 +193,6 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(in_state(queryset.model, state)) if state else queryset
 
 
-class HistoryFormSet(BaseModelFormSet):
-    """The transitions of a row, whatever is posted."""
-
-    def __init__(
-        self, *posted: object, queryset: Any, prefix: str | None = None, **options: object
-    ) -> None:
-        super().__init__(queryset=queryset, prefix=prefix)
-        self.new_objects = self.changed_objects = self.deleted_objects = []
-
-    @classmethod
-    def get_default_prefix(cls) -> str:
-        """Return what its parts of the page are named with."""
-        return "holdfast-history"
-
-    def is_valid(self) -> bool:
-        """Return True: there is nothing to judge."""
-        return True
-
-    def save(self, commit: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 (Django's)
-        """Write nothing."""
-        return []
-
-
-class HistoryInline(admin.TabularInline):
-    """The history of a row's flow, latest first."""
-
-    model = Transition
-    template = "holdfast/history.html"
-    fields = ("version", "at", "before", "after", "who", "why")
-    readonly_fields = fields
-    extra = 0
-    owner: FlowAdmin
-    name: str
-    """Of the flow."""
-    limit: int
-    title: str
-    row: models.Model | None = None
-
-    def get_formset(
-        self, request: HttpRequest, obj: models.Model | None = None, **options: Any
-    ) -> Any:
-        """Return the form set for a row, whose transitions `get_queryset` then returns."""
-        self.row = obj
-        return modelformset_factory(
-            Transition, formset=HistoryFormSet, fields=[], extra=0, can_delete=False
-        )
-
-    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
-        """Return the latest transitions of the row."""
-        assert self.row is not None, "what is not saved has no history"
-        using = router.db_for_write(type(self.row), instance=self.row)
-        log: models.QuerySet[Any] = Transition.objects.using(using)
-        flow = flow_of(type(self.row), self.name)
-        own = log.filter(machine=flow.flow.machine.name, entity_id=flow.id_of(self.row))
-        return own.order_by("-version")[: self.limit]
-
-    @admin.display(description="from")
-    def before(self, transition: Transition) -> str:
-        """Return the state before; a row that has no entity yet is in the initial one."""
-        initial = flow_of(self.parent_model, self.name).flow.initial
-        is_first = transition.from_state is None and transition.kind == "command"
-        return self.label(str(initial) if is_first else transition.from_state)
-
-    @admin.display(description="to")
-    def after(self, transition: Transition) -> str:
-        """Return the state after."""
-        return self.label(transition.to_state)
-
-    def label(self, state: str | None) -> str:
-        """Return what the pages of the model call a state."""
-        return "" if state is None else self.owner.state_label(state)
-
-    @admin.display(description="by")
-    def who(self, transition: Transition) -> str:
-        """Return who did it."""
-        return _shown(transition.actor)
-
-    @admin.display(description="reason")
-    def why(self, transition: Transition) -> str:
-        """Return why."""
-        return _shown(transition.reason)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return True: who may view the row may view its history."""
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: transitions add to it."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: nothing changes it."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: nothing deletes from it."""
-        return False
-
-
 def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
     return "" if len(flows) == 1 else name.replace("_", " ")
 
@@ -304,7 +200,3 @@ def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
 def _reason(error: RejectedError) -> str:
     told = error.reason if isinstance(error, GuardFailedError) and error.reason else str(error)
     return told.rstrip(".")
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else str(value)
