@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
-from tests.ext.sqlalchemy.shop import Order, Shop, Ticket
+from tests.ext.sqlalchemy.shop import Label, Order, Shop, Ticket
 
 COUNT = 20_000
 HITS = 10
@@ -44,7 +44,9 @@ def fill(shop: Shop) -> None:
             session.execute(statement, {**given, "machine": machine})
         session.execute(text(LOG.format(log=f"{schema}transition", entity=f"{schema}entity")))
         session.execute(insert(Order), [{"id": n} for n in range(1, COUNT + 1)])
-        session.execute(insert(Ticket), [{"id": UUID(int=n << 96)} for n in range(1, COUNT + 1)])
+        drawn = [UUID(int=n << 96) for n in range(1, COUNT + 1)]
+        session.execute(insert(Ticket), [{"id": id} for id in drawn])
+        session.execute(insert(Label), [{"name": str(id)} for id in drawn])
         session.commit()
     with shop.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
@@ -73,7 +75,8 @@ def test_few_of_many_are_found_without_a_scan(shop: Shop) -> None:
     fill(shop)
     last = Order.most_recent_transition()
     with Session(shop.engine) as session:
-        for model, state in ((Order, "cancelled"), (Ticket, "closed")):
+        model: Any
+        for model, state in ((Order, "cancelled"), (Ticket, "closed"), (Label, "closed")):
             query = select(model.id).where(model.in_state(state))
             assert len(session.scalars(query).all()) == HITS
             assert scans(plan_of(session, query)) == []

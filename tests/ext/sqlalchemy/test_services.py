@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from tests.ext.sqlalchemy.shop import (
     Base,
+    Free,
     Leave,
     Order,
     Seat,
@@ -18,8 +19,13 @@ from tests.ext.sqlalchemy.shop import (
     seat,
 )
 
-from holdfast import AsyncService, Service
-from holdfast.errors import DefinitionError, InvalidTransitionError, NotFoundError
+from holdfast import AsyncService, Machine, Service
+from holdfast.errors import (
+    DefinitionError,
+    InvalidTransitionError,
+    NotFoundError,
+    VersionConflictError,
+)
 from holdfast.ext.sqlalchemy import joined
 
 
@@ -74,6 +80,31 @@ def test_the_state_is_mirrored_in_the_model(shop: Shop) -> None:
         session.commit()
     with shop.sessions() as session:
         assert [session.get_one(Seat, name).status for name in ("1a", "1b")] == ["Taken", "Taken"]
+
+
+def test_what_came_too_late_is_not_mirrored(shop: Shop) -> None:
+    """Another was there between the decision and the write: the row is as that left it."""
+    early = Service(seat, shop.store)
+    late: Machine[Free | Taken, Take | Leave, object] = Machine(
+        "seat", state=Free | Taken, command=Take | Leave, deps=object
+    )
+
+    @late.on
+    def take(state: Free | None, command: Take) -> Taken:
+        early.handle("1a", Take("early"))
+        early.handle("1a", Leave())
+        return Taken(command.by)
+
+    with shop.sessions() as session:
+        session.add(Seat(name="1a", status="Free"))
+        session.commit()
+        with pytest.raises(VersionConflictError):
+            joined(Service(late, shop.store, deps=object()), session, model=Seat).handle(
+                "1a", Take("late")
+            )
+        session.commit()
+        assert session.get_one(Seat, "1a").status == "Free"
+    assert early.get("1a").version == 2
 
 
 def test_a_model_tells_which_database(shop: Shop) -> None:
