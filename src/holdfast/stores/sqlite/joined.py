@@ -35,6 +35,11 @@ _turns: WeakValueDictionary[int, Turn] = WeakValueDictionary()  # by the id of t
 _turns_lock = threading.Lock()
 
 
+def _turn_of(connection: sqlite3.Connection) -> Turn:
+    with _turns_lock:
+        return _turns.setdefault(id(connection), Turn())
+
+
 class Joined:
     """Reads and writes on a caller's connection, and neither commits nor rolls back there.
 
@@ -52,12 +57,13 @@ class Joined:
         self._join(file, connection)
         self.read(_expect_store, file)
 
-    def _join(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
+    def _join(
+        self, file: SqliteFile, connection: sqlite3.Connection, turn: Turn | None = None
+    ) -> None:
         self._file = file
         self._url = file.url
         self._connection = connection
-        with _turns_lock:
-            self._turn = _turns.setdefault(id(connection), Turn())
+        self._turn = turn or _turn_of(connection)
         self._is_closed = False
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
@@ -125,7 +131,7 @@ class Within(Joined):
     """Reads and writes in a transaction that the store itself has open on a connection."""
 
     def __init__(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
-        self._join(file, connection)
+        self._join(file, connection, Turn())  # nobody else can be joined on it
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
         """Read what the transaction sees, on the connection as the store has it."""
