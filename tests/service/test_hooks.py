@@ -41,6 +41,7 @@ from holdfast import (
     StoreError,
     VersionConflictError,
     open_store,
+    transact,
 )
 from holdfast.stores.contract import Checkpoint, CommitUncertainError, KeptBack, Store
 
@@ -542,6 +543,18 @@ def test_a_transaction_within_a_hook_takes_in_other_services(
     diary.acts["after"] = act
     bills.handle("b-1", Pay())
     assert (memos.get("n-1").version, bills.get("b-2").version) == (1, 1)
+
+
+def test_transact_joins_in_a_hook(store: Store, bills: Bills, diary: Diary) -> None:
+    """Its commit is a part of the hook's transaction."""
+    memos = Service(memo, store)
+    diary.acts["before"] = lambda change: transact(
+        memos, lambda together: together.prepare("n-1", Place(1))
+    )
+    diary.acts["after"] = raising(LookupError("no"))
+    with pytest.raises(LookupError):
+        bills.handle("b-1", Pay())
+    assert memos.history("n-1") == []
 
 
 def test_a_transaction_begun_before_a_hook_is_not_used_in_it(

@@ -84,7 +84,7 @@ class AsyncWorld:
 
     async def _commit_with_hooks(self, ask: CommitWithHooks) -> Any:
         def act(joined: Store) -> Any:
-            return run_async(ask.plan(self.store, joined), on_store(self, joined))
+            return run_async(ask.plan(self.store, joined), on_store(self, joined.bare()))
 
         return await self.store.transact(act, timeout_seconds=ask.timeout_seconds)
 

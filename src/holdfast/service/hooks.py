@@ -78,7 +78,7 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
         """Answer as `Commit` does, or with HookRaised."""
 
         def act(joined: Store) -> list[Outcome]:
-            return run(self.plan(world.store, joined), on_store(world, joined))
+            return run(self.plan(world.store, joined), on_store(world, joined.bare()))
 
         return world.store.transact(act, timeout_seconds=self.timeout_seconds)
 

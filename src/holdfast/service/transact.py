@@ -66,6 +66,7 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
 
     if isinstance(service.world, AsyncWorld):
         return transact_async()
+    service = service.here()
     return _result(run(_transact(service.plans, attempt), service.world))
 
 

@@ -203,6 +203,13 @@ class Store(ABC):
         savepoint there.
         """
 
+    def bare(self) -> Store:
+        """Return the store, joined to a transaction, for whoever ends it where a write fails.
+
+        Its writes need not be savepoints: what one leaves that fails, or conflicts, is rolled back.
+        """
+        return self
+
     @abstractmethod
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """Return log rows of an entity with versions above `after`, in order."""

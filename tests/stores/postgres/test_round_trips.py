@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.service.bills import Diary, Pay, Place, bill
 from tests.stores.postgres.conftest import Open
 from tests.stores.postgres.proxy import Proxy
 
-from holdfast import AsyncService
+from holdfast import AsyncService, Service
 from holdfast.record import Request
 from holdfast.stores.contract import Checkpoint, Key, Store, Write
 from holdfast.stores.postgres.statements import Statements
@@ -172,3 +173,16 @@ def test_the_statements_that_write_take_the_same() -> None:
     """One of them a transition, the other columns of them, each in the same order."""
     statements = Statements("holdfast")
     assert statements.names("write") == statements.names("write_many") == ENTRY
+
+
+def test_a_transition_with_hooks_is_few(proxy: Proxy, store: Store) -> None:
+    """Its load, the transaction's two ends, one to hold the row twice and one to write it.
+
+    Two more show the transition to the hooks that take it.
+    """
+    bills = Service(bill, store, deps=Diary())
+    ids = iter([f"b-{place}" for place in range(10)])
+    bills.handle_many([(f"b-{place}", Place(5)) for place in range(10)])
+    for _ in range(6):  # until the driver has prepared the statements
+        bills.handle(next(ids), Pay())
+    assert round_trips(proxy, lambda _: bills.handle(next(ids), Pay())) == 6 + 2

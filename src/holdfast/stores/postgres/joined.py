@@ -59,6 +59,13 @@ class Joined:
         self._url = home.url
         self.home = home
         self._is_closed = False
+        self._is_bare = False
+
+    def bare(self) -> Self:
+        """Return the same, where a writing is no savepoint."""
+        same = copy(self)
+        same._is_bare = True
+        return same
 
     def run(
         self,
@@ -73,7 +80,7 @@ class Joined:
             self._expect_transaction()
             store = self._store_to_find()
             steps = self._in_transaction(begin(), doing, store, bounded=until is not None)
-            return advance(steps, lambda ask: self._fetch(ask, doing))
+            return advance(steps, lambda ask: self._answer(ask, doing))
 
     def transact(self, act: Callable[[Self], Any]) -> Any:
         """Do something within a savepoint, which is undone where it raises, or keeps back."""
@@ -115,6 +122,13 @@ class Joined:
         if store is not None:
             yield from self._expect_store(store)
         yield self.sql.begin
+
+    def _answer(self, ask: Ask, doing: Doing) -> list[Row]:
+        return [] if self._leaves_out(ask) else self._fetch(ask, doing)
+
+    def _leaves_out(self, ask: Ask) -> bool:
+        """Whether a statement only begins or ends a savepoint that nobody needs."""
+        return self._is_bare and ask in (self.sql.begin, self.sql.commit, self.sql.rollback)
 
     def _write(self, ask: Ask) -> list[Row]:
         return self._fetch(ask, "write")
@@ -252,7 +266,8 @@ class AsyncJoined(Joined):
             ask = next(steps)
             while True:
                 try:
-                    rows = await self._fetch_async(ask, doing)
+                    leaves_out = self._leaves_out(ask)
+                    rows = [] if leaves_out else await self._fetch_async(ask, doing)
                 except BaseException as error:  # noqa: BLE001 (raised inside the steps)
                     ask = steps.throw(error)
                 else:

@@ -118,6 +118,11 @@ class PostgresStore(Store):
             until=until,
         )
 
+    def bare(self) -> Store:
+        """See `Store.bare`."""
+        connections = self._connections
+        return self._joined_by(connections.bare()) if isinstance(connections, Joined) else self
+
     def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
         """See `Store.history`."""
         return self._read(lambda: reading.history(self._sql, machine, id, after, limit))
