@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,7 +34,13 @@ SESSION = pytest.StashKey[Session]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what asks for a soak that there is not, before anything runs."""
+    """Refuse what asks for a soak that there is not, before anything runs.
+
+    Where this was started in the background by a shell that lets nothing there be interrupted, the
+    programs that tests start and interrupt would be deaf to it too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         soak.scale()
         soak.named_seeds()
