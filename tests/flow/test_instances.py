@@ -228,6 +228,34 @@ def test_metadata_are_shown_to_guards_that_are_asked_beforehand(store: Store) ->
     assert len(order.why_not("cancelled", metadata={"by": "bob"})) == 1
 
 
+def test_metadata_may_name_states_wherever(store: Store) -> None:
+    """Given states and events among the metadata, when it is kept, then as plain text."""
+    flow = order_flow()
+    order = begin(flow, store)
+    metadata: dict[str, Any] = {
+        "from": flow.pending,
+        "ways": [flow.cancelled, (flow.submit, 1)],
+        "taken": {flow.checking_out: {"by": flow.cancel}},
+    }
+    made = order.transition_to("checking_out", metadata=metadata)
+    assert made.metadata == {
+        "from": "pending",
+        "ways": ["cancelled", ["submit", 1]],
+        "taken": {"checking_out": {"by": "cancel"}},
+    }
+
+
+@pytest.mark.parametrize("metadata", ["hello", [1], 3, [("by", "ann")]])
+def test_metadata_are_a_mapping(store: Store, metadata: Any) -> None:
+    """Given what is none, when it is passed to any verb, then that is said."""
+    order = begin(order_flow(), store)
+    for verb in (order.transition_to, order.can_transition_to, order.why_not):
+        with pytest.raises(ValidationError, match="metadata is a mapping, not"):
+            verb("cancelled", metadata=metadata)
+    with pytest.raises(ValidationError, match="metadata is a mapping, not"):
+        order.trigger("cancel", metadata=metadata)
+
+
 def test_a_flow_and_a_service_of_its_machine_see_the_same(store: Store) -> None:
     """Given a flow, when a service is bound to its machine, then records and finds are there."""
     flow = order_flow()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,6 +17,11 @@ from holdfast.record import Request
 from holdfast.service.retry import is_positive
 from holdfast.stores.contract import Checkpoint
 
+if TYPE_CHECKING:
+    from holdfast.service.draft import Draft
+
+Choose = Callable[["Draft", "Call", Any], "Call"]
+"""Returns a call with a command, for an entity as it is, given what guards take as their deps."""
 MAX_ID_BYTES = 512
 """The longest id, in UTF-8."""
 MAX_KEY_BYTES = 512
@@ -37,11 +42,13 @@ class Call(Struct, frozen=True):
     at: datetime | None = None
     within: contextvars.Context | None = None
     """The context variables that its handler sees, where it runs away from its caller."""
+    choose: Choose | None = None
+    """Completes a call without a command, once the entity is loaded."""
 
     @property
     def purge(self) -> bool:
         """Whether the entity's payloads are to be erased."""
-        return self.command_type is None
+        return self.command_type is None and self.choose is None
 
 
 def check_request(
@@ -91,6 +98,36 @@ def check_call(  # noqa: PLR0917 (what `handle` takes, in its order)
         at = check_time("at", at)
     return Call(
         id, command, command_type, text, expected_version, key, recorded, metadata_text, at, within
+    )
+
+
+def check_choice(
+    id: str,
+    choose: Choose,
+    expected_version: int | None,
+    key: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Call:
+    """Return a call whose command is chosen once its entity is loaded; raises ValidationError."""
+    call = check_commandless(id, metadata)
+    if expected_version is not None:
+        expected_version = _checked_version(expected_version)
+    if key is not None:
+        key = check_text("key", key, MAX_KEY_BYTES)
+    return replace(call, expected_version=expected_version, key=key, choose=choose)
+
+
+def with_command(machine: Machine[Any, Any, Any], call: Call, command: Any) -> Call:
+    """Return a call with the command that was chosen for it."""
+    codec = machine.command_codec
+    text, command = codec.encode(command)
+    return replace(
+        call,
+        command=command,
+        command_type=codec.names[type(command)],
+        command_text=text,
+        metadata=decode_metadata(call.metadata_text),
+        choose=None,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from holdfast.errors import InvalidTransitionError
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Record
 from holdfast.service.call import Call
@@ -157,9 +158,16 @@ def decide_awaiting(
 
 
 def _decided(binding: Binding, draft: Draft, call: Call, answer: Answer) -> Decided | None:
-    """Return what an answer rests on; None for a purge, and for the answer to an earlier call."""
+    """Return what an answer rests on.
+
+    None for a purge, for the answer to an earlier call, and where there was nothing to choose from.
+    """
     if call.purge:
         return None
+    if call.choose is not None:
+        if draft.chosen is None and isinstance(answer, InvalidTransitionError):
+            return None  # nothing was tried
+        call = draft.chosen or call
     if isinstance(answer, Exception):
         return draft.failed(call, binding.deps)
     last = draft.decided[-1] if draft.decided else None

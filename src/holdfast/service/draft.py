@@ -24,7 +24,7 @@ from holdfast.errors import (
 from holdfast.machine.canonical import format_time, parse_time
 from holdfast.machine.codec import tag_of
 from holdfast.record import Change, Context, Kind, Record
-from holdfast.service.call import Call
+from holdfast.service.call import Call, Choose
 from holdfast.service.decided import Decided
 from holdfast.service.keys import made_by
 from holdfast.service.origin import named, note
@@ -44,6 +44,7 @@ class Draft:
 
     __slots__ = (
         "asked",
+        "chosen",
         "decided",
         "id",
         "loaded",
@@ -69,6 +70,8 @@ class Draft:
         self.made: dict[str, tuple[Call, Record[Any]]] = {}
         self.purged = False
         self.asked: Decided | None = None
+        self.chosen: Call | None = None
+        """What a call without a command was completed to."""
         self.decided: list[Decided] = []
         """What was decided, where hooks are to see it."""
 
@@ -108,6 +111,8 @@ class Draft:
 
     def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide one command and take its result over."""
+        if call.choose is not None:
+            call = self._choose(call, call.choose, deps)
         if call.key is not None or call.command_type is None:
             record = self.settled(call, token)
             if record is not None:
@@ -124,6 +129,14 @@ class Draft:
             note(error, self.machine, self.id, call)
             raise
         return self.take(call, context, state)
+
+    def _choose(self, call: Call, choose: Choose, deps: Any) -> Call:
+        """Complete a call for the entity as it is; what its key made counts before its version."""
+        self.chosen = None
+        if call.key not in self.loaded.applied:
+            self._expect(call)
+        self.chosen = choose(self, call, deps)
+        return self.chosen
 
     async def answer_async(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide as `answer` does, awaiting the handler, in a task of its own.
@@ -152,11 +165,14 @@ class Draft:
 
     def ask_guards(self, call: Call, deps: Any, before: Any, after: Any) -> None:
         """Raise GuardFailedError where a guard refuses what was decided; else take note of it."""
-        to_state = None if after is None else self.machine.name_of(after)
-        change = self._change(call, before, after, to_state)
-        decided = self.asked = Decided(self.machine, deps, call, change)
+        decided = self.asked = self.decision(call, deps, before, after)
         decided.ask_guards()
         self.decided.append(decided)
+
+    def decision(self, call: Call, deps: Any, before: Any, after: Any) -> Decided:
+        """Return what guards are asked about where a call leads from one state to another."""
+        to_state = None if after is None else self.machine.name_of(after)
+        return Decided(self.machine, deps, call, self._change(call, before, after, to_state))
 
     def failed(self, call: Call, deps: Any) -> Decided:
         """Return what failure hooks are told of a call that raised."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any, Generic, Self, cast
@@ -22,10 +20,11 @@ from holdfast.errors import (
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowEvent, FlowState
 from holdfast.record import Change, Transition
-from holdfast.service.call import MAX_KEY_BYTES, check_call, check_id, check_text, is_count
+from holdfast.service.call import Call, check_call, check_choice, check_id, is_count
+from holdfast.service.choice import Choice
 from holdfast.service.decided import Decided
 from holdfast.service.flow_service import Bound, Look, Memory, seen, told, with_names
-from holdfast.service.origin import is_own_refusal
+from holdfast.service.origin import is_own_conflict, is_own_refusal
 from holdfast.service.retry import Retry
 from holdfast.stores.contract import OnCommit, Store
 
@@ -167,7 +166,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
         Raises InvalidTransitionError, GuardFailedError, VersionConflictError, StoreError, and what
         a callback raises; nothing is written then, save where an after-commit callback raised.
         """
-        return self._move(self._state(state), None, metadata, expected_version, key)
+        return self._apply(self._state(state), {}, metadata, expected_version, key)
 
     def try_transition_to(
         self,
@@ -179,7 +178,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
     ) -> bool:
         """Bring the entity into a state; return False where a rule or a guard of it refuses."""
         try:
-            self._move(self._state(state), None, metadata, expected_version, key)
+            self._apply(self._state(state), {}, metadata, expected_version, key)
         except (InvalidTransitionError, GuardFailedError) as error:
             if not self._is_own(error):
                 raise
@@ -199,20 +198,9 @@ class Flow(Generic[Thing], metaclass=FlowType):
         Of several, the first whose guards pass; where none do, the refusal is that of the first.
         Takes and raises what `transition_to` does.
         """
-        name = self._event(event)
-        made = None if key is None else self._made_by(key)
-        if made is not None:
-            return self._move(made, name, metadata, expected_version, key)
-        retry, attempt = self._service.plans.binding.retry, 1
-        while True:
-            try:
-                return self._trigger_once(name, metadata, expected_version, key)
-            except VersionConflictError:
-                is_last = attempt >= retry.attempts or not self._service.is_alone
-                if expected_version is not None or is_last:
-                    raise
-                time.sleep(retry.delay_seconds(attempt, random.random()))
-                attempt += 1
+        choice = Choice(type(self), self._event(event))
+        call = check_choice(self.id, choice, expected_version, key, with_names(metadata))
+        return self._settle(call, choice)
 
     def record_initial(self) -> Transition | None:
         """Write the initial state down where nothing is kept yet; guards are not asked."""
@@ -220,24 +208,15 @@ class Flow(Generic[Thing], metaclass=FlowType):
             return None
         try:
             return self._apply(type(self).initial, {"initial": True}, None, 0, None)
-        except VersionConflictError:
+        except VersionConflictError as error:
+            if not is_own_conflict(type(self).machine, self.id, error):
+                raise
             return None
 
     def reload(self) -> Self:
         """Forget what was seen, so that the next question asks the store; return the flow."""
         self._memory.look = None
         return self
-
-    def _move(
-        self,
-        target: FlowState,
-        event: FlowEvent | None,
-        metadata: Mapping[str, Any] | None,
-        expected_version: int | None,
-        key: str | None,
-    ) -> Transition:
-        recorded = {} if event is None else {"event": str(event)}
-        return self._apply(target, recorded, metadata, expected_version, key)
 
     def _apply(
         self,
@@ -247,47 +226,27 @@ class Flow(Generic[Thing], metaclass=FlowType):
         expected_version: int | None,
         key: str | None,
     ) -> Transition:
+        compiled = type(self).compiled
+        command = compiled.commands[target](**recorded)
+        if metadata is not None:
+            metadata = with_names(metadata)
+        call = check_call(compiled.machine, self.id, command, expected_version, key, metadata)
+        return self._settle(call)
+
+    def _settle(self, call: Call, choice: Choice | None = None) -> Transition:
         service = self._service
-        metadata = with_names(metadata)
-        command = type(self).compiled.commands[target](**recorded)
         self._memory.look = None
         try:
-            record = service.handle(
-                self.id, command, metadata=metadata, expected_version=expected_version, key=key
-            )
+            record = service.settle(call)
         finally:
             self._memory.look = None  # what a guard may have looked at is over
-        return service.made(record) or told(record, command, metadata, key)
-
-    def _trigger_once(
-        self,
-        event: FlowEvent,
-        metadata: Mapping[str, Any] | None,
-        expected_version: int | None,
-        key: str | None,
-    ) -> Transition:
-        look = self.reload()._look()
-        if expected_version not in (None, look.version):
-            machine = type(self).machine.name
-            raise VersionConflictError(machine, self.id, expected_version, look.version)
-        chart = type(self).chart
-        targets = [to for source, to in chart.pairs_of[event] if source == look.state]
-        if not targets:
-            raise self._untriggerable(event, look)
-        states = [chart.states[target] for target in targets]
-        free = (each for each in states if self.can_transition_to(each, metadata=metadata))
-        target = states[0] if len(states) == 1 else next(free, states[0])
-        return self._move(target, event, metadata, look.version, key)
-
-    def _untriggerable(self, event: FlowEvent, look: Look) -> InvalidTransitionError:
-        chart = type(self).chart
-        allowed = [
-            name
-            for name, pairs in chart.pairs_of.items()
-            if any(source == look.state for source, _ in pairs)
-        ]
-        machine = type(self).machine.name
-        return InvalidTransitionError(machine, str(look.state), str(event), allowed, self.id)
+        made = service.made(record)
+        if made is None:
+            command = call.command
+            if choice is not None:
+                command = choice.command_to(str(service.machine.name_of(record.state)))
+            made = told(record, command, call)
+        return made
 
     def _look(self) -> Look:
         service = self._service
@@ -337,12 +296,6 @@ class Flow(Generic[Thing], metaclass=FlowType):
             str(target),
         )
         return Decided(machine, self.object, call, change)
-
-    def _made_by(self, key: str) -> FlowState | None:
-        """Return the state that the first transition with a key led to; None before it."""
-        key = check_text("key", key, MAX_KEY_BYTES)
-        applied = self._service.look(self.id, key).applied.get(key)
-        return None if applied is None else type(self).chart.states.get(applied.row.to_type or "")
 
     def _backwards(self) -> Iterator[Transition]:
         """Return the transitions, the last one first."""

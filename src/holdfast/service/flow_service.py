@@ -11,9 +11,11 @@ from msgspec import Struct
 from holdfast.errors import StoreError
 from holdfast.machine.codec import tag_of
 from holdfast.machine.flow.definition import FlowType
-from holdfast.machine.flow.states import FlowEvent, FlowState
+from holdfast.machine.flow.states import FlowState, Name
 from holdfast.record import Record, Transition
+from holdfast.service.call import Call
 from holdfast.service.records import decode_state, decode_transition
+from holdfast.service.runner import run
 from holdfast.service.service import Service
 from holdfast.service.within import innermost
 from holdfast.stores.contract import Key, Loaded
@@ -47,6 +49,14 @@ class Bound(Service[Any, Any, Any]):
         is_joined = self.plans.binding.is_joined or innermost() is not None
         return not is_joined and self.store.around() is None
 
+    def settle(self, call: Call) -> Record[Any]:
+        """Apply a call as `handle` applies a command."""
+        here = self._here()
+        [answer] = run(here.plans.handle(call, None), here.world)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     def look(self, id: str, *keys: str) -> Loaded:
         """Return the entity as it is loaded."""
         [loaded] = self.here().store.load([Key(self.machine.name, id, keys)])
@@ -63,19 +73,16 @@ class Bound(Service[Any, Any, Any]):
         return decode_transition(self.machine, row)
 
 
-def with_names(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Return metadata in which states and events are plain text."""
-    if not isinstance(metadata, Mapping):
-        return metadata
-    return {
-        name: str(value) if isinstance(value, FlowState | FlowEvent) else value
-        for name, value in metadata.items()
-    }
+def with_names(value: Any) -> Any:
+    """Return metadata in which states and events are plain text, wherever they stand."""
+    if isinstance(value, Name):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {with_names(name): with_names(each) for name, each in value.items()}
+    return [with_names(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def told(
-    record: Record[Any], command: Any, metadata: Mapping[str, Any] | None, key: str | None
-) -> Transition:
+def told(record: Record[Any], command: Any, call: Call) -> Transition:
     """Return a transition of which nothing is known but what was asked for and answered."""
     name = tag_of(type(command))
     at = record.updated_at
@@ -90,8 +97,8 @@ def told(
         name,
         command,
         record.state,
-        metadata or {},
-        key,
+        call.metadata,
+        call.key,
         None,
         at,
         at,

@@ -15,6 +15,7 @@ from holdfast.errors import (
     GuardFailedError,
     HoldfastError,
     InvalidTransitionError,
+    VersionConflictError,
     entity_name,
 )
 from holdfast.machine.hooks import code_of
@@ -54,6 +55,11 @@ def is_own_refusal(machine: AnyMachine, id: str, error: BaseException) -> bool:
         and (error.machine, error.id) == (machine.name, id)
         and not passed_hook(machine, error)
     )
+
+
+def is_own_conflict(machine: AnyMachine, id: str, error: VersionConflictError) -> bool:
+    """Whether it is an entity's own conflict, and not that of another that a hook met."""
+    return (error.machine, error.id) == (machine.name, id) and not passed_hook(machine, error)
 
 
 def passed_hook(machine: AnyMachine, error: BaseException) -> bool:

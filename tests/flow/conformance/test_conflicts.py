@@ -7,10 +7,26 @@ from collections.abc import Callable
 import pytest
 from tests.flow.orders import Order, Orders, begin, bring, noted, order_flow, path
 
-from holdfast import DefinitionError, InvalidTransitionError, Retry, VersionConflictError
+from holdfast import (
+    Conflict,
+    DefinitionError,
+    Flow,
+    InvalidTransitionError,
+    RetriesExhaustedError,
+    Retry,
+    VersionConflictError,
+)
 from holdfast.stores.contract import Store
 
 QUICK = Retry(attempts=1, initial_seconds=0.0001)
+
+
+class ParcelFlow(Flow[None]):
+    """Another flow, for callbacks to transition."""
+
+    packed = Flow.state(initial=True)
+    sent = Flow.state()
+    packed.to(sent)
 
 
 def interrupted(flow: type[Orders], act: Callable[[], object]) -> None:
@@ -110,6 +126,60 @@ def test_an_event_is_tried_again_too(store: Store) -> None:
     order = begin(flow, store, retry=QUICK).retry_conflicts()
     assert order.trigger("submit").to_state == "purchased"
     assert path(order) == ["checking_out", "purchased"]
+
+
+def test_an_event_is_tried_again_as_the_retry_says(store: Store) -> None:
+    """Given conflicts at every attempt, when an event is triggered, then the limits are those.
+
+    The monitoring hook is told of each, and failure callbacks of the last alone.
+    """
+    flow = order_flow()
+    flow.transition(from_="pending", to="pending")
+    flow.on_failure()(lambda order: order.calls.append("failure"))
+
+    @flow.guard(to="checking_out")
+    def always_late(order: Order) -> bool:
+        return bool(begin(flow, store).transition_to("pending"))
+
+    told: list[Conflict] = []
+    retry = Retry(attempts=3, initial_seconds=0.0001, on_conflict=told.append)
+    order = begin(flow, store, retry=retry)
+    with pytest.raises(RetriesExhaustedError):
+        order.trigger("submit")
+    assert [(each.attempt, each.actual) for each in told] == [(1, 1), (2, 2), (3, 3)]
+    assert noted(order) == ["failure"]
+    hasty = begin(flow, store, retry=Retry(initial_seconds=0.1, budget_seconds=0.01))
+    with pytest.raises(RetriesExhaustedError, match=r"0.01 s are allowed"):
+        hasty.trigger("submit")
+
+
+def test_another_ones_conflict_is_no_reason_to_try_an_event_again(store: Store) -> None:
+    """Given a callback whose own transition comes too late, when it raises, then that is all."""
+    flow = order_flow()
+    calls: list[str] = []
+
+    @flow.before()
+    def transition_another(order: Order) -> None:
+        calls.append("before")
+        ParcelFlow(None, store=store, id="o-1").transition_to("sent", expected_version=7)
+
+    with pytest.raises(VersionConflictError) as raised:
+        begin(flow, store, retry=QUICK).retry_conflicts(3).trigger("submit")
+    assert (raised.value.machine, calls) == ("parcel", ["before"])
+
+
+def test_another_ones_conflict_does_not_say_that_the_begin_is_recorded(store: Store) -> None:
+    """Given a callback whose own transition comes too late, when it raises, then that arrives."""
+    flow = order_flow()
+
+    @flow.before()
+    def transition_another(order: Order) -> None:
+        ParcelFlow(None, store=store, id="o-1").transition_to("sent", expected_version=7)
+
+    with pytest.raises(VersionConflictError) as raised:
+        begin(flow, store, record_initial=True)
+    assert raised.value.machine == "parcel"
+    assert path(begin(flow, store)) == []
 
 
 def test_without_retries_an_event_is_a_conflict(store: Store) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tests.flow.orders import Order, begin, bring, noted, order_flow, path
 
 from holdfast import (
+    Change,
     Flow,
     GuardFailedError,
     InvalidTransitionError,
@@ -232,6 +233,50 @@ def test_a_guard_of_several_targets_sees_the_metadata_of_the_event(store: Store)
         assert claim.trigger("decide", metadata={"by": by}).to_state == state
 
 
+def test_a_guard_of_several_targets_sees_the_event(store: Store) -> None:
+    """Given guards that look at the command, when one of several is chosen, then it has the event.
+
+    It is what they see again where the transition is decided.
+    """
+
+    class ClaimFlow(Flow[Order]):
+        filed = Flow.state(initial=True)
+        approved = Flow.state()
+        queued = Flow.state()
+        decide = Flow.event(filed.to(approved, queued))
+
+    seen: list[Any] = []
+
+    @ClaimFlow.guard()
+    def look(order: Order, change: Change) -> bool:
+        seen.append(change.command.event)
+        return True
+
+    ClaimFlow(Order(), store=store, id="c-1").trigger("decide")
+    assert seen == ["decide", "decide"]
+
+
+def test_a_guard_of_several_targets_that_raises_is_a_failure(store: Store) -> None:
+    """Given a guard that fails, when an event is triggered, then its error arrives, and is told."""
+
+    class ClaimFlow(Flow[Order]):
+        filed = Flow.state(initial=True)
+        approved = Flow.state()
+        queued = Flow.state()
+        decide = Flow.event(filed.to(approved, queued))
+
+    @ClaimFlow.guard(to="approved")
+    def fail(order: Order) -> bool:
+        raise LookupError
+
+    ClaimFlow.on_failure(to="approved")(lambda order, error: order.calls.append(repr(error)))
+    claim = ClaimFlow(Order(), store=store, id="c-1")
+    with pytest.raises(LookupError):
+        claim.trigger("decide")
+    assert claim.object.calls == ["LookupError()"]
+    assert claim.current_state == "filed"
+
+
 def test_an_event_decided_on_another_version_is_a_conflict(store: Store) -> None:
     """Given a version that has passed, when an event is triggered on it, then that is the error."""
     flow = order_flow()
@@ -242,6 +287,7 @@ def test_an_event_decided_on_another_version_is_a_conflict(store: Store) -> None
         with pytest.raises(VersionConflictError) as raised:
             order.trigger("submit", expected_version=version)
         assert (raised.value.expected, raised.value.actual) == (version, 2)
+        assert noted(order) == ["failure"]
     order.transition_to("shipped", expected_version=2)
 
 
