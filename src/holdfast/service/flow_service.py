@@ -51,7 +51,7 @@ class Bound(Service[Any, Any, Any]):
 
     def settle(self, call: Call) -> Record[Any]:
         """Apply a call as `handle` applies a command."""
-        here = self._here()
+        here = self.here()
         [answer] = run(here.plans.handle(call, None), here.world)
         if isinstance(answer, Exception):
             raise answer
