@@ -5,12 +5,21 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from functools import partial
 from types import new_class
 from typing import Any
 
 import pytest
 
-from holdfast import DefinitionError, Flow, open_store
+from holdfast import (
+    Change,
+    DefinitionError,
+    Flow,
+    InvalidTransitionError,
+    Transition,
+    open_store,
+)
+from holdfast.testing import assert_calls
 
 
 class OrderFlow(Flow):
@@ -223,3 +232,130 @@ def test_the_machine_is_built_once() -> None:
 
 def _declare(body: dict[str, Any]) -> None:
     body["begun"] = Flow.state(initial=True)
+
+
+def test_decorators_without_parentheses_are_for_every_transition() -> None:
+    """Given guards and callbacks without a filter, all are called where they belong."""
+
+    class Bare(Flow[list[str]]):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        a.to(b)
+
+    @Bare.guard
+    def guard(calls: list[str]) -> bool:
+        return "refuse" not in calls
+
+    @Bare.before
+    def before(calls: list[str]) -> None:
+        calls.append("before")
+
+    @Bare.after
+    def after(calls: list[str]) -> None:
+        calls.append("after")
+
+    @Bare.after_commit
+    def after_commit(calls: list[str]) -> None:
+        calls.append("after_commit")
+
+    @Bare.on_failure
+    def on_failure(calls: list[str]) -> None:
+        calls.append("on_failure")
+
+    @Bare.on_guard_failure
+    def on_guard_failure(calls: list[str]) -> None:
+        calls.append("on_guard_failure")
+
+    with open_store("memory://") as store:
+        refused = Bare(["refuse"], store=store, id="1")
+        assert not refused.try_transition_to("b")
+        assert refused.object == ["refuse", "on_guard_failure", "on_failure"]
+        made = Bare([], store=store, id="2")
+        made.transition_to("b")
+        assert made.object == ["before", "after", "after_commit"]
+
+
+class Caller:
+    """Notes what is called in its name, as a method and as itself."""
+
+    def method(self, calls: list[str], change: Change) -> bool:
+        """Be a bound method."""
+        calls.append(f"method to {change.to_state}")
+        return True
+
+    def __call__(self, calls: list[str], transition: Transition) -> None:
+        """Be an object that is called."""
+        calls.append(f"object at {transition.version}")
+
+
+def filled(word: str, calls: list[str]) -> None:
+    """Be a function some of which is filled in."""
+    calls.append(word)
+
+
+def test_whatever_is_called_may_be_a_callback() -> None:
+    """Given a method, a partial and an object, they are called, and assertions name them."""
+
+    class Shop(Flow[list[str]]):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        a.to(b)
+
+    caller = Caller()
+    part = partial(filled, "partial")
+    Shop.guard()(caller.method)
+    Shop.before()(part)
+    Shop.after()(caller)
+    with open_store("memory://") as store:
+        shop = Shop([], store=store, id="1")
+        with assert_calls(Shop, caller.method, part, caller):
+            shop.transition_to("b")
+        assert shop.object == ["method to b", "partial", "object at 1"]
+
+
+async def awaited(word: str, calls: list[str]) -> None:
+    """Be what nobody awaits."""
+
+
+class Awaited:
+    """Is what nobody awaits."""
+
+    async def __call__(self, calls: list[str]) -> None:
+        """Be awaited."""
+
+
+@pytest.mark.parametrize("function", [partial(awaited, "w"), Awaited(), Awaited().__call__])
+def test_what_has_to_be_awaited_is_no_callback(function: Any) -> None:
+    """Given a coroutine function, however it is wrapped, it is refused."""
+
+    class Shop(Flow):
+        a = Flow.state(initial=True)
+
+    with pytest.raises(
+        DefinitionError, match=r"test_definition.py:\d+\): a hook is a plain function"
+    ):
+        Shop.before()(function)
+
+
+def test_the_refusal_of_another_machine_passes_through_any_callback() -> None:
+    """Given a method that lets another flow's refusal slip, it is not taken for the flow's own."""
+
+    class Shop(Flow[Any]):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        a.to(b)
+
+    class Raiser:
+        def method(self, object: Any) -> None:
+            raise InvalidTransitionError("shop", "a", "b", [], "1")
+
+        __call__ = method
+
+    for callback in (Raiser().method, Raiser(), partial(Raiser.method, Raiser())):
+
+        class Own(Shop, name="shop"):
+            pass
+
+        Own.before()(callback)
+        with open_store("memory://") as store, pytest.raises(InvalidTransitionError):
+            Own(None, store=store, id="1").try_transition_to("b")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import DefinitionError, Flow
+from holdfast import DefinitionError, Flow, open_store
 
 HERE = re.compile(r"#.* (here|\(here\))$", re.MULTILINE)
 """Marks the line that the error has to name."""
@@ -119,14 +119,48 @@ def a_misspelt_option_of_a_callback() -> None:
     class Wrong(Order):
         pass
 
-    Wrong.before(too=Wrong.paid)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (here)
+    Wrong.before(too=Wrong.paid)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] (here)
 
 
 def a_reason_of_what_is_no_guard() -> None:
     class Wrong(Order):
         pass
 
-    Wrong.after(reason="none")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (here)
+    Wrong.after(reason="none")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] (here)
+
+
+def a_state_that_is_given_its_name_by_place() -> None:
+    class Wrong(Flow):
+        a = Flow.state("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (here)
+
+
+def a_filter_that_is_no_state() -> None:
+    class Wrong(Order):
+        pass
+
+    Wrong.before(to=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] (here)
+
+
+def a_filter_by_place() -> None:
+    class Wrong(Order):
+        pass
+
+    Wrong.guard("paid")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] (here)
+
+
+def an_event_of_a_state() -> None:
+    class Wrong(Order):
+        pay = Flow.event(Order.paid)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (here)
+
+
+def a_state_that_was_removed_with_its_guards() -> None:
+    class Shorter(Order):
+        pass
+
+    Shorter.remove_state("paid")
+
+    class Wrong(Shorter):
+        paid = Flow.state()  # here
 
 
 def a_callback_from_a_final_state() -> None:
@@ -314,19 +348,24 @@ CASES: dict[Callable[[], None], str] = {
     a_callback_that_is_no_function: "a before is a function, not 'hook'",
     a_callback_that_is_a_coroutine: "coroutine",
     a_callback_that_wants_what_there_is_not: "transition",
-    duplicate_states: "a is declared in Wrong already",
-    a_state_that_is_inherited_already: "paid is declared in Wrong already",
+    duplicate_states: "Wrong has a already, declared at",
+    a_state_that_is_inherited_already: "Wrong has paid already, declared at",
     one_state_under_two_names: "two attributes of Wrong would be one state",
     two_states_stored_under_one_name: "Wrong has a already, declared at",
     a_state_without_a_name: "'' cannot be a name; take from 1 to 200 printable characters",
     a_state_with_a_name_that_cannot_be_shown: "'a\\x00b' cannot be a name",
     a_machine_with_a_name_that_cannot_be_stored: "'my order' cannot name a machine",
-    a_method_over_a_state: "paid is declared in Wrong already",
+    a_method_over_a_state: "Wrong has paid already, declared at",
     a_state_named_as_a_part_of_flows: "history is what every flow has",
     no_initial_state: "Wrong has no initial state: declare one with Flow.state(initial=True)",
     a_state_after_a_rule_from_any: "leads from any state, and would miss late",
     an_event_without_a_transition: "the event go names no transition of Wrong",
     an_event_of_another_flow: "elsewhere of Other is no state of Wrong",
+    a_state_that_is_given_its_name_by_place: "a state has the name of its attribute",
+    a_filter_that_is_no_state: "3 is no state of Wrong; pass one by its name",
+    a_filter_by_place: "a guard is a function, not 'paid'; states are given as from_= and to=",
+    an_event_of_a_state: "the event pay is given Order.paid, which is no transition",
+    a_state_that_was_removed_with_its_guards: "paid was removed at",
     a_rule_of_a_base_that_is_inherited: "Order cannot be changed any more",
     a_callback_of_a_base_that_is_inherited: "Order cannot be changed any more",
     removing_the_initial_state: "pending is the initial state of Wrong",
@@ -378,3 +417,26 @@ def test_a_misspelt_option_of_the_class_is_refused() -> None:
 
         class Wrong(Flow, nmae="wrong"):  # pyright: ignore[reportArgumentType]
             a = Flow.state(initial=True)
+
+
+def test_what_no_rule_allows_may_fail() -> None:
+    """Given callbacks on failures, they are for attempts from a final state and without a rule."""
+
+    class Shop(Flow):
+        open = Flow.state(initial=True)
+        closed = Flow.state()
+        open.to(closed)
+
+    told: list[object] = []
+
+    @Shop.on_failure(from_="closed")
+    @Shop.on_failure(to="open")
+    @Shop.on_failure(from_="closed", to="open")
+    def note(shop: object, error: Exception) -> None:
+        told.append(error)
+
+    with open_store("memory://") as store:
+        shop = Shop(None, store=store, id="s-1")
+        shop.transition_to("closed")
+        assert not shop.try_transition_to("open")
+    assert len(told) == 3

@@ -137,8 +137,8 @@ class Hooked:
         for cls in given:
             if cls not in members:
                 raise DefinitionError(
-                    f"{hook.location}: {option}={cls.__name__} is nothing of {self.name}; take "
-                    f"{', '.join(member.__name__ for member in members)}"
+                    f"{hook.location}: {option}={_written(cls)} is nothing of {self.name}; take "
+                    f"{', '.join(map(_written, members))}"
                 )
 
 
@@ -228,6 +228,11 @@ def _filter(option: str, given: Any) -> frozenset[type] | None:
         return frozenset(cls for part in parts for cls in flatten(part))
     except TypeError as error:
         raise DefinitionError(f"{option}= takes classes of states or commands: {error}") from error
+
+
+def _written(cls: type) -> str:
+    """Return what users write for a class."""
+    return "None" if cls is NoneType else cls.__name__
 
 
 def _leads(handler: Signature, hook: Hook) -> bool:

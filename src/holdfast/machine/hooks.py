@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from types import FunctionType
-from typing import Any, Final, Literal, cast
+from functools import partial
+from types import CodeType
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from holdfast.errors import DefinitionError
-from holdfast.machine.annotations import location_of
 
 HookKind = Literal["guard", "before", "after", "after_commit", "on_failure", "on_guard_failure"]
 
@@ -46,7 +46,7 @@ class Hook(Struct, frozen=True):
     @property
     def name(self) -> str:
         """The function's name."""
-        return str(self.function.__name__)
+        return name_of(self.function)
 
     def matches(self, source: type | None, command: type | None, target: type | None) -> bool:
         """Whether it belongs to a transition; what is not known, None, may be anything."""
@@ -111,18 +111,22 @@ def read_hook(
 
     With `leading` its first parameter, whatever its name, is given the dependencies.
     """
-    if not isinstance(function, FunctionType):
+    if not callable(function) or isinstance(function, type):
         raise DefinitionError(f"a hook is a function, not {function!r:.80}")
-    location = location_of(function)
-    inner = inspect.unwrap(function)
-    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(function):
+    code = code_of(function)
+    location = f"{function!r:.80}" if code is None else _location(function, code)
+    flags = 0 if code is None else code.co_flags
+    if flags & inspect.CO_COROUTINE or inspect.iscoroutinefunction(function):
         raise DefinitionError(
             f"{location}: a hook is a plain function, for it runs where the write does; what has "
             "to be awaited belongs after the call"
         )
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+    if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
         raise DefinitionError(f"{location}: hooks do not yield")
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError as error:
+        raise DefinitionError(f"{location}: tells no parameters; wrap it in a function") from error
     if leading and not (parameters and parameters[0].kind in _BY_PLACE):
         raise DefinitionError(f"{location}: takes no parameter for the object")
     names = [each.name for each in parameters]
@@ -145,9 +149,27 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def code_of(function: Callable[..., Any]) -> Any:
-    """Return the code that frames of a hook show."""
-    return cast("FunctionType", inspect.unwrap(function)).__code__
+def code_of(function: Callable[..., Any]) -> CodeType | None:
+    """Return the code that frames of a hook show; None where it is not written in Python."""
+    inner: Any = inspect.unwrap(function)
+    while isinstance(inner, partial):
+        inner = inspect.unwrap(inner.func)
+    if not hasattr(inner, "__code__"):
+        inner = inspect.unwrap(type(inner).__call__)
+    return getattr(inner, "__code__", None)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function, or of what else is called."""
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _location(function: Callable[..., Any], code: CodeType) -> str:
+    name = getattr(function, "__qualname__", None) or name_of(function)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
 def _lets(wanted: frozenset[type] | None, given: type | None) -> bool:

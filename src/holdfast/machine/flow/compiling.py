@@ -118,14 +118,13 @@ def _hooks(
     hook, is_failure = callback.hook, callback.hook.kind == "on_failure"
     covered = [pair for pair in chart.pairs if callback.covers(*pair)]
     taken = None if callback.to is None else frozenset(commands[name] for name in callback.to)
-    if callback.from_ is None and hook.kind != "guard":
-        if covered or is_failure or taken is None:
-            yield replace(hook, sources=None, commands=taken)
+    if callback.from_ is None and (is_failure or (taken is None and hook.kind != "guard")):
+        yield replace(hook, sources=None, commands=taken)
         return
     names = states if callback.from_ is None else callback.from_
     if covered or is_failure:
         yield replace(hook, sources=frozenset(states[name] for name in names), commands=taken)
-    # To record the initial state is no transition from it, and guards are not asked.
+    # To record the initial state is no transition, and guards are not asked.
     first = frozenset(commands[target] for source, target in covered if source == chart.initial)
     if is_failure and chart.initial in names:
         first = frozenset(commands.values()) if taken is None else taken

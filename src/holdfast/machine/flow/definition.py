@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from threading import RLock
-from types import FunctionType
-from typing import Any, Never, TypeVar, cast
+from typing import Any, Never, TypeVar, cast, overload
 
 from holdfast.errors import DefinitionError
 from holdfast.machine.definition import Machine, expect_name
@@ -113,11 +112,20 @@ class FlowType(type):
         return cls.machine.graph()
 
     def state(
-        cls, *, initial: bool = False, name: str | None = None, **misspelt: Never
+        cls,
+        *unnamed: Never,
+        initial: bool = False,
+        name: str | None = None,
+        **misspelt: Never,
     ) -> FlowState:
         """Declare a state in the body of a flow; `name` where it is not that of the attribute."""
         location = caller()
         expect_options("state", misspelt, ("initial", "name"), location)
+        if unnamed:
+            raise DefinitionError(
+                f"{location}: a state has the name of its attribute; another is given as name=, "
+                f"not {unnamed[0]!r:.80}"
+            )
         return cast("FlowState", Declaration(location, name, initial))
 
     def event(cls, *transitions: Transitions, **misspelt: Never) -> FlowEvent:
@@ -139,51 +147,125 @@ class FlowType(type):
             raise DefinitionError(f"{location}: the rule names no state to lead to (to=)")
         return (body_around() or cls.chart).allow(from_, to, location)
 
+    @overload
+    def guard(cls, function: Guard, /) -> Guard: ...
+    @overload
     def guard(
         cls,
+        /,
         *,
         from_: States | None = None,
         to: States | None = None,
         reason: str | None = None,
         **misspelt: Never,
-    ) -> Callable[[Guard], Guard]:
+    ) -> Callable[[Guard], Guard]: ...
+    def guard(
+        cls,
+        function: Any = None,
+        /,
+        *,
+        from_: States | None = None,
+        to: States | None = None,
+        reason: str | None = None,
+        **misspelt: Never,
+    ) -> Any:
         """Have a function say whether a transition may be: True, or False to refuse.
 
         It is called with the flow's object and, by its name where it is wanted, the `change`. It
         may be called at any time, also when a page asks what could be done; so it only looks.
         `reason` is told where it refuses; it may raise CommandRejectedError with its own.
         """
-        return cls._callback("guard", from_, to, misspelt, reason=reason)
+        return cls._callback("guard", from_, to, misspelt, function, reason)
 
+    @overload
+    def before(cls, function: Hooked, /) -> Hooked: ...
+    @overload
     def before(
-        cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]:
+        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
+    ) -> Callable[[Hooked], Hooked]: ...
+    def before(
+        cls,
+        function: Any = None,
+        /,
+        *,
+        from_: States | None = None,
+        to: States | None = None,
+        **misspelt: Never,
+    ) -> Any:
         """Have a function called in the transaction, before the transition is written."""
-        return cls._callback("before", from_, to, misspelt)
+        return cls._callback("before", from_, to, misspelt, function)
 
+    @overload
+    def after(cls, function: Hooked, /) -> Hooked: ...
+    @overload
     def after(
-        cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]:
+        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
+    ) -> Callable[[Hooked], Hooked]: ...
+    def after(
+        cls,
+        function: Any = None,
+        /,
+        *,
+        from_: States | None = None,
+        to: States | None = None,
+        **misspelt: Never,
+    ) -> Any:
         """Have a function called in the transaction, after the transition is written."""
-        return cls._callback("after", from_, to, misspelt)
+        return cls._callback("after", from_, to, misspelt, function)
 
+    @overload
+    def after_commit(cls, function: Hooked, /) -> Hooked: ...
+    @overload
     def after_commit(
-        cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]:
+        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
+    ) -> Callable[[Hooked], Hooked]: ...
+    def after_commit(
+        cls,
+        function: Any = None,
+        /,
+        *,
+        from_: States | None = None,
+        to: States | None = None,
+        **misspelt: Never,
+    ) -> Any:
         """Have a function called once the outermost transaction is committed."""
-        return cls._callback("after_commit", from_, to, misspelt)
+        return cls._callback("after_commit", from_, to, misspelt, function)
 
+    @overload
+    def on_failure(cls, function: Hooked, /) -> Hooked: ...
+    @overload
     def on_failure(
-        cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]:
+        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
+    ) -> Callable[[Hooked], Hooked]: ...
+    def on_failure(
+        cls,
+        function: Any = None,
+        /,
+        *,
+        from_: States | None = None,
+        to: States | None = None,
+        **misspelt: Never,
+    ) -> Any:
         """Have a function called outside the transaction where a transition failed, however."""
-        return cls._callback("on_failure", from_, to, misspelt)
+        return cls._callback("on_failure", from_, to, misspelt, function)
 
+    @overload
+    def on_guard_failure(cls, function: Hooked, /) -> Hooked: ...
+    @overload
     def on_guard_failure(
-        cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]:
+        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
+    ) -> Callable[[Hooked], Hooked]: ...
+    def on_guard_failure(
+        cls,
+        function: Any = None,
+        /,
+        *,
+        from_: States | None = None,
+        to: States | None = None,
+        **misspelt: Never,
+    ) -> Any:
         """Have a function called where a guard refused."""
-        return cls._callback("on_guard_failure", from_, to, misspelt)
+        return cls._callback("on_guard_failure", from_, to, misspelt, function)
 
     def remove_state(cls, state: str) -> None:
         """Take a state out of a flow that inherits it, with all that leads there or away."""
@@ -200,14 +282,15 @@ class FlowType(type):
             raise DefinitionError(f"{cls.__name__} itself has no states; inherit from it")
         return cls._chart
 
-    def _callback(
+    def _callback(  # noqa: PLR0917 (what the decorators take, in their order)
         cls,
         kind: HookKind,
         from_: States | None,
         to: States | None,
         misspelt: dict[str, Never],
+        function: object = None,
         reason: str | None = None,
-    ) -> Callable[[Any], Any]:
+    ) -> Any:
         location, chart = caller(3), cls.chart
         known = ("from_", "to", "reason") if kind == "guard" else ("from_", "to")
         expect_options(kind, misspelt, known, location)
@@ -220,13 +303,16 @@ class FlowType(type):
         names = [None if each is None else frozenset(each) for each in filters]
 
         def take(function: Any) -> Any:
-            if not isinstance(function, FunctionType):
-                raise DefinitionError(f"{location}: a {kind} is a function, not {function!r:.80}")
+            if not callable(function) or isinstance(function, type):
+                raise DefinitionError(
+                    f"{location}: a {kind} is a function, not {function!r:.80}; states are given "
+                    "as from_= and to="
+                )
             hook = read_hook(kind, function, leading=True, reason=reason)
             chart.add(Callback(hook, names[0], names[1]))
             return function
 
-        return take
+        return take if function is None else take(function)
 
     def _compile(cls) -> Compiled:
         if cls._machine_name is None:
@@ -261,12 +347,16 @@ class Body(dict[str, Any]):
         declared = isinstance(value, Declaration)
         if name in self.chart.attributes.values() or (declared and name in self):
             raise DefinitionError(
-                f"{value.location if declared else caller()}: {name} is declared in "
-                f"{self.chart.flow} already; give this another name"
+                f"{value.location if declared else caller()}: {self.chart.flow} has {name} "
+                f"already{self._place(name)}; give this another name"
             )
         if declared:
             value = self._declare(name, value)
         super().__setitem__(name, value)
+
+    def _place(self, name: str) -> str:
+        own = self.chart.attributes.values()
+        return f", declared at {self.chart.place_of(name)}" if name in own else ""
 
     def _declare(self, name: str, declaration: Declaration) -> FlowState | FlowEvent:
         if name in self._reserved:
