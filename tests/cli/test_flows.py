@@ -23,7 +23,9 @@ def untracked(parcel) -> bool:
     return parcel != "tracked"
 
 store = open_store("sqlite:///post.db")
-parcels = Service(ParcelFlow.machine, store)
+parcels = Service(ParcelFlow.machine, store, deps="plain")
+parcel = ParcelFlow("plain", store=store, id="p-1")
+alone = Service(ParcelFlow.machine, store)
 tracked = Service(ParcelFlow.machine, store, deps="tracked")
 """
 
@@ -34,7 +36,9 @@ def post(shop: Path) -> None:
     (shop / "post.py").write_text(FLOW, "utf-8")
 
 
-@pytest.mark.parametrize("target", ["post:ParcelFlow", "post:ParcelFlow.machine", "post:parcels"])
+@pytest.mark.parametrize(
+    "target", ["post:ParcelFlow", "post:ParcelFlow.machine", "post:parcels", "post:parcel"]
+)
 def test_a_flow_is_drawn(cli: Cli, target: str) -> None:
     """Its states lead on from the initial one."""
     done = cli("graph", target)
@@ -78,21 +82,31 @@ def test_a_guard_refuses_what_is_sent(cli: Cli) -> None:
     assert "guard untracked refused parcel 'p-1': it is tracked" in done.err
 
 
+def test_nothing_is_sent_where_guards_would_be_given_no_object(cli: Cli) -> None:
+    """The error says where to send it; what is read is answered."""
+    cli("send", "post:parcels", "p-1", "sent")
+    done = cli("send", "post:alone", "p-1", "lost")
+    assert done.code == 5
+    assert "guards and callbacks of parcel take the object of its flow" in done.err
+    assert [line["to_state"] for line in cli("history", "post:alone", "p-1").lines] == ["sent"]
+
+
 def test_a_flow_alone_has_no_store(cli: Cli) -> None:
     """To look at entities takes a service, and the error says so."""
     done = cli("history", "post:ParcelFlow", "p-1")
     assert done.code == 2
-    assert "it is a ParcelFlow, not a Service" in done.err
+    assert "it is a ParcelFlow, not a Service or an AsyncService; name a service" in done.err
+    assert "Service(ParcelFlow.machine, store)" in done.err
 
 
 def test_a_name_that_there_is_not_suggests_the_flow(cli: Cli) -> None:
     """And not the class that it inherits from."""
     done = cli("graph", "post:Parcel")
     assert done.code == 2
-    assert "it has no Parcel, and it has ParcelFlow, parcels, tracked" in done.err
+    assert "it has no Parcel, and it has ParcelFlow, parcels, parcel, alone, tracked" in done.err
 
 
 def test_a_flow_lives_through_faults(cli: Cli) -> None:
     """Its machine is driven as any other, the initial state standing for no entity too."""
-    done = cli("simulate", "post:ParcelFlow", "--seeds", "20")
+    done = cli("simulate", "post:parcels", "--seeds", "20")
     assert done.code == 0, done.out + done.err

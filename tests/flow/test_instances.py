@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -9,7 +11,15 @@ import pytest
 from tests.flow.databases import outer
 from tests.flow.orders import Order, Orders, begin, bring, noted, order_flow
 
-from holdfast import DefinitionError, NotFoundError, Service, StoreError, ValidationError
+from holdfast import (
+    AsyncService,
+    DefinitionError,
+    NotFoundError,
+    Service,
+    StoreError,
+    ValidationError,
+    transact,
+)
 from holdfast.stores.contract import Store
 
 
@@ -263,6 +273,32 @@ def test_a_flow_and_a_service_of_its_machine_see_the_same(store: Store) -> None:
     orders = Service(flow.machine, store)
     assert [record.id for record in orders.find(state="checking_out")] == ["o-1"]
     assert orders.count_by_state() == {"checking_out": 1}
+
+
+def test_a_service_without_the_object_takes_no_commands(store: Store) -> None:
+    """Given callbacks, when a service of the machine has no object for them, then it only reads."""
+    flow = order_flow()
+    flow.before()(lambda order: order.calls.append("before"))
+    begin(flow, store).transition_to("checking_out")
+    cancel = flow.compiled.commands["cancelled"]()
+    alone = Service(flow.machine, store)
+    sends: list[Callable[[], object]] = [
+        lambda: alone.handle("o-1", cancel),
+        lambda: alone.handle_many([("o-1", cancel)]),
+        lambda: alone.preview("o-1", cancel),
+        alone.begin,
+        lambda: transact(alone, lambda transaction: transaction.prepare("o-1", cancel)),
+        lambda: asyncio.run(AsyncService(flow.machine, store).handle("o-1", cancel)),
+    ]
+    for send in sends:
+        with pytest.raises(DefinitionError, match="guards and callbacks of order take the object"):
+            send()
+    assert alone.get("o-1").version == 1
+    assert alone.allowed("o-1")
+    order = Order()
+    Service(flow.machine, store, deps=order).handle("o-1", cancel)
+    assert order.calls == ["before"]
+    alone.purge("o-1")
 
 
 def test_after_a_purge_it_is_in_the_initial_state(store: Store) -> None:

@@ -79,7 +79,9 @@ def place_of(store: Store) -> str:
 
 def find_machine(target: str) -> AnyMachine:
     """Return the machine that a target names, or that of the service or the flow it names."""
-    found = _find(target, Service, AsyncService, Machine, FlowType)
+    found = _find(target, Service, AsyncService, Machine, FlowType, Flow)
+    if isinstance(found, Flow):
+        return type(found).machine
     return found if isinstance(found, Machine) else found.machine
 
 
@@ -105,14 +107,18 @@ def _find(target: str, *kinds: type) -> Any:
         if not hasattr(found, name):
             raise _unusable(target, f"it has no {name}{_suggestions(found, kinds)}")
         found = getattr(found, name)
-    wanted = " or ".join(map(_one, kinds))
+    wanted = " or ".join(dict.fromkeys(map(_one, kinds)))
     if not isinstance(found, kinds) and callable(found) and not isinstance(found, type):
         found = _call(target, found)
         if not isinstance(found, kinds):
             raise _unusable(target, f"it returned {_one(type(found))}, not {wanted}")
     if not isinstance(found, kinds):
         described = _one(found if isinstance(found, type) else type(found))
-        raise _unusable(target, f"it is {described}, not {wanted}")
+        flow = type(found) if isinstance(found, Flow) else found
+        advice = ""
+        if isinstance(flow, FlowType):
+            advice = f"; name a service of the flow: Service({flow.__name__}.machine, store)"
+        raise _unusable(target, f"it is {described}, not {wanted}{advice}")
     return found
 
 

@@ -102,6 +102,7 @@ class AsyncService(Generic[S, C, D]):
         timeout: float | None = None,  # noqa: ASYNC109 (bounds retries, cancels nothing)
     ) -> Record[S]:
         """Apply a command to an entity and return it as it is afterwards."""
+        self.plans.expect_object()
         within = copy_context()
         call = check_call(self.machine, id, command, expected_version, key, metadata, at, within)
         timeout_seconds = None if timeout is None else check_timeout(timeout)
@@ -148,6 +149,7 @@ class AsyncService(Generic[S, C, D]):
 
     def begin(self) -> AsyncTransaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
+        self.plans.expect_object()
         return AsyncTransaction(
             self.plans, Stage(self.store, is_joined=self.plans.binding.is_joined), self.world
         )

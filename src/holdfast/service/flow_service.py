@@ -10,15 +10,17 @@ from msgspec import Struct
 
 from holdfast.errors import StoreError
 from holdfast.machine.codec import tag_of
+from holdfast.machine.definition import Machine
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowState, Name
 from holdfast.record import Record, Transition
 from holdfast.service.call import Call
 from holdfast.service.records import decode_state, decode_transition
+from holdfast.service.retry import Retry
 from holdfast.service.runner import run
 from holdfast.service.service import Service
 from holdfast.service.within import innermost
-from holdfast.stores.contract import Key, Loaded
+from holdfast.stores.contract import Key, Loaded, Store
 
 
 class Look(Struct, frozen=True):
@@ -42,6 +44,12 @@ class Memory(Struct):
 
 class Bound(Service[Any, Any, Any]):
     """The service of a flow, which looks at an entity together with what keys made of it."""
+
+    def __init__(
+        self, machine: Machine[Any, Any, Any], store: Store, *, deps: Any, retry: Retry
+    ) -> None:
+        super().__init__(machine, store, deps=deps, retry=retry)
+        self.plans.takes_commands = True  # its object may be None
 
     @property
     def is_alone(self) -> bool:

@@ -64,6 +64,8 @@ class Plans(Reads[S, C, D]):
             raise DefinitionError(f"{machine.name}: deps= is a coroutine; await it, and pass that")
         super().__init__(machine)
         self.binding = Binding(machine, deps, retry)
+        self.takes_commands = deps is not None or not _takes_object(machine)
+        """Whether there is what guards and callbacks of a flow are around."""
 
     def joined(
         self, on_commit: OnCommit | None, busy: Container[tuple[str, str]] = ()
@@ -73,12 +75,22 @@ class Plans(Reads[S, C, D]):
         plans.binding = self.binding.joined(on_commit, busy)
         return plans
 
+    def expect_object(self) -> None:
+        """Raise DefinitionError where guards and callbacks of a flow would be given no object."""
+        if not self.takes_commands:
+            raise DefinitionError(
+                f"guards and callbacks of {self.machine.name} take the object of its flow, and "
+                f"this service has none: send commands through the flow, or pass the object as "
+                "deps=; nothing was written"
+            )
+
     def handle(self, call: Call, timeout_seconds: float | None) -> Plan[list[Answer]]:
         """Return the plan that applies one command; answers with the record or the error, alone.
 
         A plan could not raise the error unchanged: a StopIteration that a handler lets slip would
         become a RuntimeError in it.
         """
+        self.expect_object()
         terms = USUAL
         if timeout_seconds is not None:
             terms = Terms(timeout_seconds=check_timeout(timeout_seconds))
@@ -98,6 +110,7 @@ class Plans(Reads[S, C, D]):
 
         It answers with the StopIteration that `before_commit` let slip, if it did.
         """
+        self.expect_object()
         whole = atomic or checkpoint is not None
         if before_commit is not None and not whole:
             raise ValidationError("before_commit= goes with atomic or a checkpoint")
@@ -115,6 +128,7 @@ class Plans(Reads[S, C, D]):
 
     def preview(self, request: Request[C]) -> Plan[Change[S, C] | Exception]:
         """Decide one command and write nothing; answers with its error."""
+        self.expect_object()
         call = check_request(self.machine, request)
         _, tokens = yield Begin(1)
         loaded = yield Load([Key(self.machine.name, call.id)])
@@ -177,6 +191,11 @@ class Plans(Reads[S, C, D]):
                 failures,
             )
         return cast("list[Record[S] | Exception]", batch.answers)
+
+
+def _takes_object(machine: Machine[Any, Any, Any]) -> bool:
+    """Whether hooks take what no service of the machine has to have: the object of a flow."""
+    return machine.deps is None and any("deps" in hook.parameters for hook in machine.hooks or ())
 
 
 def check_fit(machine: object, store: object) -> None:

@@ -156,6 +156,7 @@ class Service(Generic[S, C, D]):
 
     def begin(self) -> Transaction[S, C]:
         """Begin a transaction over several entities: stage commands, then commit all or none."""
+        self.plans.expect_object()
         here = self.here()
         return Transaction(
             here.plans, Stage(here.store, is_joined=here.plans.binding.is_joined), here.world

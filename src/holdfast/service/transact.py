@@ -40,6 +40,8 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
     otherwise, an `expected_version` that is stale for example, goes on to the caller.
     """
 
+    service.plans.expect_object()
+
     async def attempt_async() -> Tried:
         stage = Stage(service.store, is_joined=service.plans.binding.is_joined)
         try:
