@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,7 @@ class _Run:
         journal = self.journal
         journal.counts[self.url] += 1
         journal.say(f"seed {self.seed}: {', '.join(self.machines)} on {self.url}, {self.faults}")
-        with _opened(self.url, self.clock) as open_again:
+        with _opened(self.url, self.clock) as open_again, _logged(journal):
             fates = Fates(_split(self.random), self.faults)
             random = _split(self.random)
             scheduler = Scheduler(
@@ -145,6 +146,31 @@ def _machines(random: Random, setup: Setup) -> list[AnyMachine]:
 def _url(random: Random, setup: Setup) -> str:
     shares = [_SHARES[url] for url in setup.stores]
     return random.choices(list(setup.stores), shares)[0]
+
+
+class _Story(logging.Handler):
+    """Tells what is logged as a part of the story."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it in a line."""
+        self._journal.say(f"logged: {record.getMessage()}")
+
+
+@contextmanager
+def _logged(journal: Journal) -> Generator[None]:
+    """Take what the library logs, as of hooks that were not called, into the story alone."""
+    logger, story = logging.getLogger("holdfast"), _Story(journal)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(story)
+    try:
+        yield
+    finally:
+        logger.removeHandler(story)
+        logger.propagate = propagates
 
 
 @contextmanager
