@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -134,7 +133,8 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
 
 def on_store(world: W, store: Store) -> W:
     """Return the same world with another store."""
-    own = copy(world)
+    own = object.__new__(type(world))  # `copy` takes several times as long
+    own.__dict__.update(world.__dict__)
     own.store = store
     return own
 

@@ -5,9 +5,9 @@ A handler may raise what a store or a service raises as well, so the type alone 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
-from traceback import walk_tb
-from types import FunctionType
+from types import CodeType, FunctionType, TracebackType
 from typing import cast
 
 from holdfast.errors import (
@@ -65,10 +65,17 @@ def is_own_conflict(machine: AnyMachine, id: str, error: VersionConflictError) -
 def passed_hook(machine: AnyMachine, error: BaseException) -> bool:
     """Whether an error came out of a hook, which raised it or let it pass."""
     hooks = {code_of(hook.function) for hook in machine.hooks or ()} - {None}
-    return bool(hooks) and any(frame.f_code in hooks for frame, _ in walk_tb(error.__traceback__))
+    return bool(hooks) and any(code in hooks for code in _passed(error.__traceback__))
 
 
 def passed_handler(machine: AnyMachine, error: BaseException) -> bool:
     """Whether an error came out of a handler, which raised it or let it pass."""
     handlers = {cast("FunctionType", handler.function).__code__ for handler in machine.handlers}
-    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
+    return any(code in handlers for code in _passed(error.__traceback__))
+
+
+def _passed(traceback: TracebackType | None) -> Iterator[CodeType]:
+    """Return the code that an error came through."""
+    while traceback is not None:
+        yield traceback.tb_frame.f_code
+        traceback = traceback.tb_next
