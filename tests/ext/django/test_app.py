@@ -92,6 +92,7 @@ def test_the_sql_can_be_read_before_it_is_run() -> None:
     call_command("sqlmigrate", "holdfast", "0001", stdout=out)
     assert "CREATE TABLE entity" in out.getvalue()
     assert "CREATE VIEW holdfast_transition" in out.getvalue()
+    close_memory()
 
 
 @pytest.mark.usefixtures("project")
@@ -133,7 +134,7 @@ def test_a_database_in_memory_will_do() -> None:
     order = Order.objects.create()
     order.flow.transition_to("cancelled")
     assert Order.objects.in_state("cancelled").get() == order
-    connections.close_all()
+    close_memory()
 
 
 @pytest.mark.usefixtures("sqlite")
@@ -214,3 +215,9 @@ def test_importing_the_app_needs_no_settings() -> None:
     command = [sys.executable, "-c", "import holdfast.ext.django"]
     done: Any = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def close_memory() -> None:
+    """Close the connection to a database in memory, which Django itself leaves open."""
+    connections["default"].connection.close()
+    del connections["default"]

@@ -30,6 +30,10 @@ class HistoryFormSet(BaseModelFormSet):
         super().__init__(queryset=queryset, prefix=prefix)
         self.new_objects = self.changed_objects = self.deleted_objects = []
 
+    def get_queryset(self) -> Any:
+        """Return the transitions as they were asked for, in their order."""
+        return self.queryset
+
     @classmethod
     def get_default_prefix(cls) -> str:
         """Return what its parts of the page are named with."""

@@ -130,9 +130,10 @@ def _among(asked: ModelFlow[Any], model: type[models.Model], condition: Q) -> Q:
     from holdfast.ext.django.models import Entity
 
     entities = Entity.objects.filter(condition, machine=asked.flow.machine.name)
-    key = _Key("entity_id", output_field=_key_field(asked, model))
+    field = _key_field(asked, model)
+    key = _Key("entity_id", output_field=field)
     keys = entities.annotate(row_key=key).filter(row_key__isnull=False).values("row_key")
-    return Q(**{f"{asked.id}__in": keys})
+    return Q(**{f"{asked.id}__in": _Keys(keys, output_field=field)})
 
 
 def _between(names: Iterable[str]) -> Q:
@@ -182,6 +183,10 @@ def _named(asked: ModelFlow[Any], states: Iterable[str]) -> list[str]:
                 f"{state!r:.80} is no state of {asked.flow.__name__}; they are {known}"
             )
     return [str(state) for state in states]
+
+
+class _Keys(Subquery):
+    """Keys of rows. As a bare query, Django takes those of a key of two columns for two columns."""
 
 
 class _Key(Func):
