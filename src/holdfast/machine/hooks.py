@@ -42,6 +42,8 @@ class Hook(Struct, frozen=True):
     """How many of these are passed by place; the others are passed by name."""
     reason: str | None = None
     """What a guard gives as its reason when it refuses."""
+    spares: Callable[[Any], bool] | None = None
+    """Tells of a command that the filter lets through that it is not called for it after all."""
 
     @property
     def name(self) -> str:
@@ -57,7 +59,12 @@ class Hook(Struct, frozen=True):
         )
 
     def call(self, **offered: Any) -> Any:
-        """Call it with those of what is offered that it takes; return what it returns."""
+        """Call it with those of what is offered that it takes; return what it returns.
+
+        Where it is not called after all, that is what a guard returns that lets pass.
+        """
+        if self.spares is not None and self.spares(offered["change"].command):
+            return True
         if self.by_place == len(self.parameters):
             return self.function(*[offered[name] for name in self.parameters])
         first, rest = self.parameters[: self.by_place], self.parameters[self.by_place :]

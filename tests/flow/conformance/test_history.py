@@ -218,6 +218,26 @@ def test_to_record_the_begin_is_no_transition_there(store: Store) -> None:
     assert noted(order) == ["to either", "to pending", "to either"]
 
 
+def test_to_record_the_begin_is_no_transition_from_it_to_itself(any_store: Store) -> None:
+    """Given a rule from the begin to itself, when the begin is recorded, its callbacks are not."""
+    flow = order_flow()
+    flow.transition(from_="pending", to="pending")
+    flow.guard(reason="not now")(lambda order, change: change.metadata.get("by") == "alice")
+    flow.guard(to="pending")(lambda order: order.calls.append("guard") or True)
+    flow.before(to="pending")(lambda order: order.calls.append("before"))
+    flow.after_commit(from_="pending")(lambda order: order.calls.append("after commit"))
+    flow.after(lambda order: order.calls.append("any"))
+    order = begin(flow, any_store, record_initial=True)
+    assert noted(order) == ["any"]
+    assert not order.try_transition_to("pending")
+    order.transition_to("pending", metadata={"by": "alice"})
+    assert noted(order) == ["guard", "before", "any", "after commit"]
+    unwritten = flow(order.object, store=any_store, id="o-2")
+    assert not unwritten.try_transition_to("pending")
+    unwritten.transition_to("pending", metadata={"by": "alice"})
+    assert noted(unwritten) == ["guard", "before", "any", "after commit"]
+
+
 def test_guards_are_asked_alike_whether_the_begin_is_recorded_or_not(store: Store) -> None:
     """Given a guard from the initial state, when it refuses, then it does with and without."""
     for record_initial in (False, True):

@@ -124,9 +124,14 @@ def _hooks(
     names = states if callback.from_ is None else callback.from_
     if covered or is_failure:
         yield replace(hook, sources=frozenset(states[name] for name in names), commands=taken)
-    # To record the initial state is no transition, and guards are not asked.
     first = frozenset(commands[target] for source, target in covered if source == chart.initial)
     if is_failure and chart.initial in names:
         first = frozenset(commands.values()) if taken is None else taken
     if first:
-        yield replace(hook, sources=frozenset((NoneType,)), commands=first)
+        spares = None if is_failure else _records
+        yield replace(hook, sources=frozenset((NoneType,)), commands=first, spares=spares)
+
+
+def _records(command: Any) -> bool:
+    """Whether a command writes the initial state down: no transition, of which no guard is asked."""
+    return getattr(command, "initial", None) is True
