@@ -115,6 +115,18 @@ def test_calls_are_seen_through_flows_that_were_there_before() -> None:
         flow.transition_to("shipped")
 
 
+def test_assertions_may_be_nested() -> None:
+    """Given two blocks, one within the other, when calls are made, then each sees them."""
+    hooks = ShopFlow.machine.hooks
+    with assert_calls(ShopFlow, reserve, reserve, never=[tell]):
+        with assert_calls(ShopFlow, in_stock, book, never=[track]):
+            shop().transition_to("paid")
+        with pytest.raises(AssertionError, match="track was not called"):
+            with assert_calls(ShopFlow, track):
+                shop().transition_to("paid")
+    assert ShopFlow.machine.hooks is hooks
+
+
 def test_calls_on_a_failure_are_seen() -> None:
     """Given a refusal that the test expects, when it comes, then the failure callback is seen."""
     flow = shop(in_stock=False)

@@ -266,6 +266,19 @@ def test_metadata_are_a_mapping(store: Store, metadata: Any) -> None:
         order.trigger("cancel", metadata=metadata)
 
 
+def test_metadata_that_hold_themselves_are_refused(store: Store) -> None:
+    """Given metadata that no JSON can hold, when given, then that is said as for other services."""
+    order = begin(order_flow(), store)
+    metadata: dict[str, Any] = {"by": "ann"}
+    metadata["again"] = [metadata, metadata]
+    for verb in (order.transition_to, order.try_transition_to, order.why_not):
+        with pytest.raises(ValidationError, match="nested deeper than 100 levels"):
+            verb("cancelled", metadata=metadata)
+    with pytest.raises(ValidationError, match="nested deeper than 100 levels"):
+        order.trigger("cancel", metadata=metadata)
+    assert order.history == []
+
+
 def test_a_flow_and_a_service_of_its_machine_see_the_same(store: Store) -> None:
     """Given a flow, when a service is bound to its machine, then records and finds are there."""
     flow = order_flow()
@@ -352,3 +365,13 @@ def test_an_object_may_be_nothing(store: Store) -> None:
     flow.before()(lambda nothing: seen.append(nothing))  # noqa: PLW0108 (callbacks are functions)
     flow(None, store=store, id="o-1").transition_to("cancelled")
     assert seen == [None]
+
+
+def test_the_object_of_a_flow_stays_the_same(store: Store) -> None:
+    """Given another object, when it is to be the flow's, then that is refused, and not ignored."""
+    order = begin(order_flow(), store)
+    given = order.object
+    for flow in (order, order.retry_conflicts(2)):
+        with pytest.raises(AttributeError):
+            flow.object = Order()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue] (that is the point)
+        assert flow.object is given

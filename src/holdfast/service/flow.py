@@ -46,7 +46,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
     when it takes part in a transaction of the caller's it does not. One thread at a time uses it.
     """
 
-    __slots__ = ("_memory", "_service", "id", "object")
+    __slots__ = ("_memory", "_service", "id")
 
     def __init__(
         self,
@@ -57,7 +57,6 @@ class Flow(Generic[Thing], metaclass=FlowType):
         record_initial: bool = False,
         retry: Retry = ONCE,
     ) -> None:
-        self.object = object
         self.id = check_id(id)
         self._service = Bound(type(self).machine, store, deps=object, retry=retry)
         self._memory = Memory()
@@ -73,7 +72,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} on {self._service.store.url}>"
 
-    def on(self, connection: object, *, on_commit: OnCommit | None = None) -> Self:
+    def on(self, connection: Any, *, on_commit: OnCommit | None = None) -> Self:
         """Return the flow inside the transaction that is open on a connection of the caller's.
 
         `on_commit` takes a function and calls it after the outermost commit: after-commit
@@ -99,6 +98,11 @@ class Flow(Generic[Thing], metaclass=FlowType):
         retry = replace(service.plans.binding.retry, attempts=n + 1)
         again._service = Bound(service.machine, service.store, deps=self.object, retry=retry)
         return again
+
+    @property
+    def object(self) -> Thing:
+        """What guards and callbacks are given."""
+        return cast("Thing", self._service.plans.binding.deps)
 
     @property
     def current_state(self) -> FlowState:
@@ -320,7 +324,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
             raise self._stranger("event", name, type(self).chart.events)
         return found
 
-    def _stranger(self, role: str, name: object, known: Iterable[str]) -> ValidationError:
+    def _stranger(self, role: str, name: str, known: Iterable[str]) -> ValidationError:
         names = ", ".join(known) or "none"
         return ValidationError(
             f"{name!r:.80} is no {role} of {type(self).__name__}; they are {names}"

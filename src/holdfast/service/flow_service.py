@@ -83,11 +83,18 @@ class Bound(Service[Any, Any, Any]):
 
 def with_names(value: Any) -> Any:
     """Return metadata in which states and events are plain text, wherever they stand."""
+    try:
+        return _with_names(value)
+    except RecursionError:  # who encodes them tells how deep they may be
+        return value
+
+
+def _with_names(value: Any) -> Any:
     if isinstance(value, Name):
         return str(value)
     if isinstance(value, Mapping):
-        return {with_names(name): with_names(each) for name, each in value.items()}
-    return [with_names(each) for each in value] if isinstance(value, list | tuple) else value
+        return {_with_names(name): _with_names(each) for name, each in value.items()}
+    return [_with_names(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def told(record: Record[Any], command: Any, call: Call) -> Transition:

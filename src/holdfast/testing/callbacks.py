@@ -54,41 +54,54 @@ def assert_calls(
     """
     machine = of.machine if isinstance(of, FlowType) else of
     unwanted = list(never)
-    hooks = list(machine.hooks or ())
-    _expect_hooks(machine, hooks, [*functions, *unwanted])
-    called: list[Function] = []
-    watched = Hooks()
-    for hook in hooks:
-        watched.add(_noting(hook, called))
-    own, machine.hooks = machine.hooks, watched
+    own = machine.hooks
+    _expect_hooks(machine, own, [*functions, *unwanted])
+    watched = machine.hooks = Watched(own)
     try:
         yield
     finally:
         machine.hooks = own
-    _expect_calls(called, functions, unwanted)
+    _expect_calls(watched.called, functions, unwanted)
+
+
+class Watched(Hooks):
+    """Hooks that note the calls of their functions."""
+
+    def __init__(self, hooks: Hooks | None) -> None:
+        super().__init__()
+        self.functions = _functions_of(hooks)
+        """Those of the definition, whoever else watches them."""
+        self.called: list[Function] = []
+        for hook, function in zip(hooks or (), self.functions, strict=True):
+            self.add(self._noting(hook, function))
+
+    def _noting(self, hook: Hook, function: Function) -> Hook:
+        """Return a hook that notes its calls; the same in all else."""
+        call = hook.function
+
+        @wraps(call)
+        def note(*args: Any, **named: Any) -> Any:
+            self.called.append(function)
+            return call(*args, **named)
+
+        return replace(hook, function=note)
+
+
+def _functions_of(hooks: Hooks | None) -> list[Function]:
+    if isinstance(hooks, Watched):
+        return hooks.functions
+    return [hook.function for hook in hooks or ()]
 
 
 def _expect_hooks(
-    machine: Machine[Any, Any, Any], hooks: Iterable[Hook], functions: list[Function]
+    machine: Machine[Any, Any, Any], hooks: Hooks | None, functions: list[Function]
 ) -> None:
     if not functions:
         raise AssertionError("assert_calls is given no function to look for")
-    known = [hook.function for hook in hooks]
+    known = _functions_of(hooks)
     for function in functions:
         if function not in known:
             raise AssertionError(f"{function!r} is no guard or callback of {machine.name}")
-
-
-def _noting(hook: Hook, called: list[Function]) -> Hook:
-    """Return a hook that notes its calls; the same in all else."""
-    function = hook.function
-
-    @wraps(function)
-    def note(*args: Any, **named: Any) -> Any:
-        called.append(function)
-        return function(*args, **named)
-
-    return replace(hook, function=note)
 
 
 def _expect_calls(
