@@ -81,6 +81,20 @@ def test_a_copy_of_a_state_is_its_name() -> None:
     assert pickle.loads(pickle.dumps({"state": OrderFlow.pending})) == {"state": "pending"}
 
 
+def test_a_transition_can_be_pickled_and_copied() -> None:
+    """Given a transition for another process, what arrives is equal to it."""
+    with open_store("memory://") as store:
+        flow = OrderFlow(None, store=store, id="o-1", record_initial=True)
+        for made in (flow.trigger("cancel", metadata={"by": "alice"}), *flow.history):
+            arrived = pickle.loads(pickle.dumps(made))
+            assert arrived == made
+            assert (type(arrived.state), type(arrived.command)) == (
+                type(made.state),
+                type(made.command),
+            )
+            assert copy.deepcopy(made) == made
+
+
 def test_a_rule_may_have_several_sources_and_targets() -> None:
     """Given one rule from two states to two, all four transitions are allowed."""
 

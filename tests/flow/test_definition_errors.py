@@ -141,6 +141,39 @@ def a_filter_that_is_no_state() -> None:
     Wrong.before(to=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] (here)
 
 
+def a_callback_in_the_body() -> None:
+    class Wrong(Flow):
+        a = Flow.state(initial=True)
+        b = Flow.state()
+        a.to(b)
+
+        @Flow.before(to=b)  # here
+        def never(self) -> None: ...
+
+
+def a_reason_that_is_no_text() -> None:
+    class Wrong(Order):
+        pass
+
+    @Wrong.guard(reason=hook)  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportArgumentType] (here)
+    def never(order: object) -> bool:
+        return True
+
+
+def a_state_of_what_is_no_flow() -> None:
+    class Mixin:
+        a = Flow.state(initial=True)  # here
+
+    class Wrong(Mixin, Order):
+        pass
+
+
+def a_rule_of_what_is_no_flow() -> None:
+    class Mixin:
+        a = Flow.state(initial=True)  # here
+        a.to("b")
+
+
 def a_filter_by_place() -> None:
     class Wrong(Order):
         pass
@@ -364,6 +397,10 @@ CASES: dict[Callable[[], None], str] = {
     a_state_that_is_given_its_name_by_place: "a state has the name of its attribute",
     a_filter_that_is_no_state: "3 is no state of Wrong; pass one by its name",
     a_filter_by_place: "a guard is a function, not 'paid'; states are given as from_= and to=",
+    a_callback_in_the_body: "add the before to the flow after its body: @OrderFlow.before(…)",
+    a_reason_that_is_no_text: "reason= is what a guard tells where it refuses, not <function hook",
+    a_state_of_what_is_no_flow: "Mixin declares a, and is no flow; write class Mixin(Flow",
+    a_rule_of_what_is_no_flow: "a state that is declared here has no rules: declare it in the body",
     an_event_of_a_state: "the event pay is given Order.paid, which is no transition",
     a_state_that_was_removed_with_its_guards: "paid was removed at",
     a_rule_of_a_base_that_is_inherited: "Order cannot be changed any more",

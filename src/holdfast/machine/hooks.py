@@ -122,6 +122,11 @@ def read_hook(
         raise DefinitionError(f"a hook is a function, not {function!r:.80}")
     code = code_of(function)
     location = f"{function!r:.80}" if code is None else _location(function, code)
+    if not isinstance(reason, str | None):
+        raise DefinitionError(
+            f"{location}: reason= is what a guard tells where it refuses, not {reason!r:.80}; a "
+            "guard that finds its reason itself raises CommandRejectedError with it"
+        )
     flags = 0 if code is None else code.co_flags
     if flags & inspect.CO_COROUTINE or inspect.iscoroutinefunction(function):
         raise DefinitionError(

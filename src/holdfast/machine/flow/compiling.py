@@ -9,7 +9,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct, defstruct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from holdfast.errors import InvalidTransitionError
 from holdfast.machine.definition import Machine
@@ -30,12 +30,12 @@ class Compiled(Struct, frozen=True):
     commands: dict[str, Callable[..., Any]]
 
 
-def compile_flow(chart: Chart, name: str, module: str) -> Compiled:
+def compile_flow(chart: Chart, name: str, flow: type) -> Compiled:
     """Build the machine; an entity that does not exist counts as in the initial state."""
     assert chart.initial is not None
-    states = {str(each): _member(State, each, module) for each in chart.states}
-    commands = {each: _member(Command, each, module, _EVENT) for each in states}
-    commands[chart.initial] = _member(Command, chart.initial, module, _EVENT + _INITIAL)
+    states = {str(each): _member(State, each, flow) for each in chart.states}
+    commands = {each: _member(Command, each, flow, _EVENT) for each in states}
+    commands[chart.initial] = _member(Command, chart.initial, flow, _EVENT + _INITIAL)
     machine: Machine[Any, Any, Any] = Machine(
         name, state=reduce(or_, states.values()), command=reduce(or_, commands.values())
     )
@@ -60,17 +60,28 @@ _INITIAL = [("initial", Literal[True] | None, None)]
 """Says that the initial state is written down, which is no transition to it."""
 
 
-def _member(base: type, name: str, module: str, fields: Iterable[Any] = ()) -> Any:
+def _member(base: type, name: str, flow: type, fields: Iterable[Any] = ()) -> Any:
+    def reduced(member: Any) -> tuple[Any, ...]:
+        return _member_again, (flow, base, str(name), astuple(member))
+
     return defstruct(
         str(name),
         fields,
         bases=(base,),
-        module=module,
+        module=flow.__module__,
+        namespace={"__reduce__": reduced},
         tag=str(name),
         tag_field=TAG_FIELD,
         frozen=True,
         forbid_unknown_fields=True,
     )
+
+
+def _member_again(flow: Any, base: type, name: str, values: Iterable[Any]) -> Any:
+    """Return a state or a command out of a pickle, which finds no class by its name."""
+    compiled: Compiled = flow.compiled
+    made: Any = compiled.states[name] if base is State else compiled.commands[name]
+    return made(*values)
 
 
 def _handler(
@@ -133,5 +144,5 @@ def _hooks(
 
 
 def _records(command: Any) -> bool:
-    """Whether a command writes the initial state down: no transition, of which no guard is asked."""
+    """Whether a command writes the initial state down, which is no transition to it."""
     return getattr(command, "initial", None) is True

@@ -66,6 +66,7 @@ class FlowType(type):
         if made._machine_name is not None:
             expect_name(made._machine_name)
         if not is_root:
+            _expect_nothing_declared(made)
             _complete(made, body.chart, abstract=abstract)
         return made
 
@@ -291,7 +292,13 @@ class FlowType(type):
         function: object = None,
         reason: str | None = None,
     ) -> Any:
-        location, chart = caller(3), cls.chart
+        location = caller(3)
+        if cls._chart is None:
+            raise DefinitionError(
+                f"{location}: {cls.__name__} itself has no states; inherit from it, and add the "
+                f"{kind} to the flow after its body: @OrderFlow.{kind}(…)"
+            )
+        chart = cls._chart
         known = ("from_", "to", "reason") if kind == "guard" else ("from_", "to")
         expect_options(kind, misspelt, known, location)
         filters = [None if each is None else chart.named(each, location) for each in (from_, to)]
@@ -320,7 +327,7 @@ class FlowType(type):
                 f"{cls.__name__} is abstract: a template; inherit from it, and use that flow"
             )
         cls.chart.close("it is in use")
-        return compile_flow(cls.chart, cls._machine_name, cls.__module__)
+        return compile_flow(cls.chart, cls._machine_name, cls)
 
     def _roots(cls) -> list[type]:
         """Return the flow that has no states, which all others inherit from."""
@@ -381,6 +388,19 @@ class _Removed:
 
     def __get__(self, instance: object, owner: type) -> Never:
         raise AttributeError(self.message)
+
+
+def _expect_nothing_declared(cls: FlowType) -> None:
+    """Raise DefinitionError where a flow would inherit states or events of what is no flow."""
+    for base in cls.__mro__:
+        if isinstance(base, FlowType):
+            continue
+        for name, value in vars(base).items():
+            if isinstance(value, Declaration):
+                raise DefinitionError(
+                    f"{value.location}: {base.__name__} declares {name}, and is no flow; write "
+                    f"class {base.__name__}(Flow, abstract=True)"
+                )
 
 
 def _complete(cls: FlowType, chart: Chart, *, abstract: bool) -> None:

@@ -25,6 +25,13 @@ class Declaration(Struct, frozen=True, eq=False):
     transitions: tuple[Transitions, ...] | None = None
     """Those of an event; None for a state."""
 
+    def to(self, *states: object, **options: object) -> Never:
+        """Raise DefinitionError: no flow has made a state of it."""
+        raise DefinitionError(
+            f"{self.location}: a state that is declared here has no rules: declare it in the body "
+            "of a flow, class …(Flow)"
+        )
+
 
 class Transitions(Struct, frozen=True):
     """The transitions that one rule allows; an event may name them."""
