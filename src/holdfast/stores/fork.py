@@ -11,6 +11,8 @@ import threading
 from typing import Protocol
 from weakref import WeakSet
 
+from holdfast.errors import StoreError
+
 
 class Forkable(Protocol):
     """What a child must not go on using as the parent left it: stores, locks, threads."""
@@ -36,6 +38,14 @@ class Renewed:
 
     def after_fork_in_parent(self) -> None:
         """Nothing to take up again."""
+
+
+def forked_within(name: str) -> StoreError:
+    """Return the refusal of a child to commit what its parent began; `name` is whose it is."""
+    return StoreError(
+        f"{name} was forked in the midst of a transaction, which stayed with the parent process; "
+        "nothing was written"
+    )
 
 
 _lock = threading.RLock()  # held over a fork: nobody enters in the midst of it

@@ -15,21 +15,17 @@ from django.db.utils import Error as DatabaseError
 from holdfast.errors import StoreError
 from holdfast.stores import utc_now
 from holdfast.stores.contract import (
-    Applied,
     Around,
     Check,
     Checkpoint,
     Clock,
     CommitUncertainError,
-    EntityRow,
     KeptBack,
-    Key,
-    Loaded,
-    LogRow,
     Outcome,
     Store,
     Write,
 )
+from holdfast.stores.hosted import HostedStore
 
 T = TypeVar("T")
 
@@ -44,7 +40,7 @@ def store_of(using: str = DEFAULT_DB_ALIAS) -> DjangoStore:
     return store
 
 
-class DjangoStore(Store):
+class DjangoStore(HostedStore):
     """Keeps records and the log in a database of the project, where `migrate` made the tables.
 
     In `transaction.atomic` all it does is part of that transaction. Outside, each verb is one of
@@ -73,10 +69,6 @@ class DjangoStore(Store):
         raise StoreError(
             f"{self.url} takes part in transaction.atomic by itself; leave out on(connection)"
         )
-
-    def load(self, keys: Sequence[Key]) -> list[Loaded]:
-        """See `Store.load`."""
-        return self._read(lambda store: store.load(keys))
 
     def commit(
         self,
@@ -114,47 +106,6 @@ class DjangoStore(Store):
             result: T = kept.result
             return result
 
-    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
-        """See `Store.history`."""
-        return self._read(lambda store: store.history(machine, id, after=after, limit=limit))
-
-    def transition_at(
-        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
-    ) -> Applied | None:
-        """See `Store.transition_at`."""
-        return self._read(
-            lambda store: store.transition_at(machine, id, version=version, time=time)
-        )
-
-    def find(
-        self,
-        machine: str,
-        *,
-        state_types: Sequence[str] | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[EntityRow]:
-        """See `Store.find`."""
-        return self._read(
-            lambda store: store.find(machine, state_types=state_types, after=after, limit=limit)
-        )
-
-    def count(self, machine: str) -> dict[str, int]:
-        """See `Store.count`."""
-        return self._read(lambda store: store.count(machine))
-
-    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
-        """See `Store.entities`."""
-        return self._read(lambda store: store.entities(after=after, limit=limit))
-
-    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
-        """See `Store.read_log`."""
-        return self._read(lambda store: store.read_log(after=after, limit=limit))
-
-    def checkpoint(self, name: str) -> int | None:
-        """See `Store.checkpoint`."""
-        return self._read(lambda store: store.checkpoint(name))
-
     def flaws(self) -> list[str]:
         """See `Store.flaws`."""
         return self._read(lambda store: store.flaws())
@@ -167,13 +118,13 @@ class DjangoStore(Store):
         """Refuse every use from here on; the connections are Django's."""
         self.is_closed = True
 
-    def _read(self, verb: Callable[[Store], T]) -> T:
+    def _read(self, ask: Callable[[Store], T]) -> T:
         connection = connections[self.using]
         if connection.vendor == "postgresql" and self.around() is None:
             with self._translated(connection, "read"):
-                return verb(self._here(is_alone=True))
+                return ask(self._here(is_alone=True))
         with self._transaction("read"):
-            return verb(self._here())
+            return ask(self._here())
 
     def _write(self, verb: Callable[[Store], T], *, savepoint: bool) -> T:
         with self._transaction("write", savepoint=savepoint):

@@ -21,26 +21,23 @@ from holdfast.ext.sqlalchemy.engines import (
     outermost,
 )
 from holdfast.stores.contract import (
-    Applied,
     Around,
     Check,
     Checkpoint,
-    EntityRow,
     KeptBack,
-    Key,
-    Loaded,
     LogRow,
     Outcome,
     Store,
     Write,
 )
+from holdfast.stores.hosted import HostedStore
 
 T = TypeVar("T")
 
 _JOINED = "holdfast.joined"
 
 
-class SessionStore(Store):
+class SessionStore(HostedStore):
     """Does what a store does in the transaction of a session, which it begins where none is open.
 
     `find` tells the session at every verb, `binding` which of its connections. The session is
@@ -68,10 +65,6 @@ class SessionStore(Store):
         self._binding = binding
         self._wrote = wrote
         self._within: SessionTransaction | None = None
-
-    def load(self, keys: Sequence[Key]) -> list[Loaded]:
-        """See `Store.load`."""
-        return self._read(lambda store: store.load(keys))
 
     def commit(
         self,
@@ -109,50 +102,9 @@ class SessionStore(Store):
         except KeptBack as kept:
             return cast("T", kept.result)
 
-    def history(self, machine: str, id: str, *, after: int = 0, limit: int) -> list[LogRow]:
-        """See `Store.history`."""
-        return self._read(lambda store: store.history(machine, id, after=after, limit=limit))
-
     def written(self, machine: str, id: str, version: int) -> LogRow | None:
         """See `Store.written`."""
         return self._read(lambda store: store.written(machine, id, version))
-
-    def transition_at(
-        self, machine: str, id: str, *, version: int | None = None, time: str | None = None
-    ) -> Applied | None:
-        """See `Store.transition_at`."""
-        return self._read(
-            lambda store: store.transition_at(machine, id, version=version, time=time)
-        )
-
-    def find(
-        self,
-        machine: str,
-        *,
-        state_types: Sequence[str] | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[EntityRow]:
-        """See `Store.find`."""
-        return self._read(
-            lambda store: store.find(machine, state_types=state_types, after=after, limit=limit)
-        )
-
-    def count(self, machine: str) -> dict[str, int]:
-        """See `Store.count`."""
-        return self._read(lambda store: store.count(machine))
-
-    def entities(self, *, after: tuple[str, str] = ("", ""), limit: int) -> list[EntityRow]:
-        """See `Store.entities`."""
-        return self._read(lambda store: store.entities(after=after, limit=limit))
-
-    def read_log(self, *, after: int = 0, limit: int) -> list[LogRow]:
-        """See `Store.read_log`."""
-        return self._read(lambda store: store.read_log(after=after, limit=limit))
-
-    def checkpoint(self, name: str) -> int | None:
-        """See `Store.checkpoint`."""
-        return self._read(lambda store: store.checkpoint(name))
 
     def around(self) -> Around | None:
         """See `Store.around`: it is always inside."""

@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 import psycopg
 
 from holdfast.errors import StoreError
+from holdfast.stores.fork import forked_within
 from holdfast.stores.outcomes import KeptBack, TransientError
 from holdfast.stores.postgres import migrations, schema
 from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive, fetch
@@ -60,43 +61,36 @@ class Connections:
         `since` is when the wait for a connection began, if not now; `until` is when to wait no
         longer for anything. Both are in monotonic seconds.
         """
-        thread = get_ident()
-        if thread in self._busy:  # a pool is no place for a signal handler
-            raise in_the_midst(self.url)
-        try:
-            self._busy.add(thread)
-            for attempt in range(1, ATTEMPTS):
-                try:
-                    return self._run_once(begin(), doing, since, until)
-                except TransientError:
-                    pause = random.uniform(0.5, 1) * 0.02 * attempt
-                    if until is not None and time.monotonic() + pause > until:
-                        raise
-                    time.sleep(pause)
-                    since = None
-            return self._run_once(begin(), doing, since, until)
-        finally:
-            self._busy.discard(thread)
+        return self._insist(
+            lambda since: self._run_once(begin(), doing, since, until), since, until
+        )
 
     def transact(self, act: Callable[[Connection], T], *, until: float | None = None) -> T:
         """Do something in a transaction; begin anew where the database undid it for others' sake.
 
         `act` raises KeptBack to have it rolled back and return a result.
         """
+        return self._insist(lambda _: self._transact_once(act, until), None, until)
+
+    def _insist(
+        self, attempt: Callable[[float | None], T], since: float | None, until: float | None
+    ) -> T:
+        """Attempt what wrote nothing where it failed; the next wait from then on."""
         thread = get_ident()
-        if thread in self._busy:
+        if thread in self._busy:  # a pool is no place for a signal handler
             raise in_the_midst(self.url)
         try:
             self._busy.add(thread)
-            for attempt in range(1, ATTEMPTS):
+            for number in range(1, ATTEMPTS):
                 try:
-                    return self._transact_once(act, until)
+                    return attempt(since)
                 except TransientError:
-                    pause = random.uniform(0.5, 1) * 0.02 * attempt
+                    pause = random.uniform(0.5, 1) * 0.02 * number
                     if until is not None and time.monotonic() + pause > until:
                         raise
                     time.sleep(pause)
-            return self._transact_once(act, until)
+                    since = None
+            return attempt(since)
         finally:
             self._busy.discard(thread)
 
@@ -108,10 +102,7 @@ class Connections:
             fetch(connection, self._sql.begin, self.url, "write")
             result = act(connection)
             if pool in _inherited:
-                raise StoreError(
-                    f"{self.url} was forked in the midst of a transaction, which stayed with the "
-                    "parent process; nothing was written"
-                )
+                raise forked_within(self.url)
             fetch(connection, self._sql.commit, self.url, "write")
         except KeptBack as kept:
             return cast("T", kept.result)

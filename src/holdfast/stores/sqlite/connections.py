@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import Clock, CommitUncertainError
+from holdfast.stores.fork import forked_within
 from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.sqlite import schema
 from holdfast.stores.sqlite.errors import ERRORS, code_of, store_error
@@ -157,10 +158,7 @@ class Connections:
             connection.execute("BEGIN IMMEDIATE")
             result = apply(connection, *given)
             if connection is not self._writer:
-                raise StoreError(
-                    f"{self._url} was forked in the midst of a transaction, which stayed with the "
-                    "parent process; nothing was written"
-                )
+                raise forked_within(self._url)
             try:
                 connection.execute("COMMIT")
             except sqlite3.Error as error:
