@@ -138,7 +138,7 @@ BUGS = {
         r"self\.entities\[name\] = write\.entity", "self.entities.setdefault(name, write.entity)"
     ),
     "the entity without the log": in_sqlite(
-        r"for row in log:(\n        connection)", r"for row in log[1:] or log:\1"
+        r"for row in log:(\n        seq)", r"for row in log[1:] or log:\1"
     ),
     "no rollback of half a batch": in_sqlite(r"raise KeptBack\(settled\)", "return settled"),
     "half a batch in memory": in_memory(
@@ -202,7 +202,9 @@ BUGS = {
     "a hook's error passed over": in_service(
         r"raise KeptBack\(HookRaised\(decided, error\)\) from None", "return"
     ),
-    "hooks after the write left out": in_service(r"yield from self\._call\(after, here\)", "pass"),
+    "hooks after the write left out": in_service(
+        r"yield from self\._call\(self\.after, here\)", "pass"
+    ),
     "a guard's refusal passed over": in_service(r"raise refusal\b", "pass"),
     "what a hook undid acknowledged": in_service(
         r"return outcomes\.among\([^)]*\)", "return decision.answers"
@@ -212,8 +214,8 @@ BUGS = {
         r"if trail\.commit is not None:", "if True:"
     ),
     "what follows a commit called for every attempt": in_service(
-        r"raise KeptBack\(outcomes\)",
-        "yield from after_commit(self.binding, self.decided)\n            \\g<0>",
+        r"(outcomes\)\n)(    if conflict is None:)",
+        r"\1    if conflict:\n        yield from after_commit(binding, decision.decided)\n\2",
     ),
     "what a hook undid kept in memory": in_memory(
         r"for place, stored in mark\.log\.items\(\):", "return self.keep(mark)\n        \\g<0>"

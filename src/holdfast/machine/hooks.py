@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -73,6 +73,11 @@ class Hook(Struct, frozen=True):
         )
 
 
+ByKind = Mapping[HookKind, tuple[Hook, ...]]
+"""The hooks of each kind."""
+NO_HOOKS: Final[ByKind] = MappingProxyType(dict.fromkeys(_OFFERED, ()))
+
+
 class Hooks:
     """The hooks of a machine, in the order they were defined."""
 
@@ -80,7 +85,7 @@ class Hooks:
         self.all: list[Hook] = []
         self.are_inside = False
         """Whether some run in the transaction that writes."""
-        self._found: dict[tuple[Any, ...], tuple[Hook, ...]] = {}
+        self._found: dict[tuple[Any, ...], ByKind] = {}
 
     def __iter__(self) -> Iterator[Hook]:
         return iter(self.all)
@@ -91,16 +96,15 @@ class Hooks:
         self.are_inside = self.are_inside or hook.kind in {"before", "after"}
         self._found = {}
 
-    def of(
-        self, kind: HookKind, source: type | None, command: type | None, target: type | None
-    ) -> tuple[Hook, ...]:
-        """Return those of a kind that belong to a transition."""
-        key = (kind, source, command, target)
+    def of(self, source: type | None, command: type | None, target: type | None) -> ByKind:
+        """Return those that belong to a transition."""
+        key = (source, command, target)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = tuple(
-                [h for h in self.all if h.kind == kind and h.matches(source, command, target)]
-            )
+            own = [hook for hook in self.all if hook.matches(source, command, target)]
+            found = self._found[key] = {
+                kind: tuple([hook for hook in own if hook.kind == kind]) for kind in _OFFERED
+            }
         return found
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextvars import Context
 
 from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from holdfast.errors import CircuitOpenError, RetriesExhaustedError, VersionConflictError
 from holdfast.service.decided import Decided
 from holdfast.service.requests import Clock, Commit, Notify, Plan, Random, Sleep
 from holdfast.service.retry import CircuitBreaker, Conflict, Retry
+from holdfast.stores.contract import LogRow, Outcome
 
 
 class Trail(Struct):
@@ -20,6 +22,15 @@ class Trail(Struct):
     """What the last attempt decided, for each call."""
     commit: Commit | None = None
     """What was committed."""
+    outcomes: Sequence[Outcome] = ()
+    """What became of it."""
+
+    @property
+    def row(self) -> LogRow | None:
+        """The log row that a single call made, where the store told all of it."""
+        if self.commit is None or len(self.commit.writes) != 1 or not self.outcomes[0].seal:
+            return None
+        return replace(self.commit.writes[0].log[-1], **asdict(self.outcomes[0].seal))
 
 
 class Attempts(Struct):
@@ -64,10 +75,10 @@ class Attempts(Struct):
         """What the caller's timeout leaves for waiting on other writers."""
         return None if self.timeout_seconds is None else self.timeout_seconds - self.elapsed
 
-    def succeeded(self, commit: Commit | None = None) -> None:
+    def succeeded(self, commit: Commit | None = None, outcomes: Sequence[Outcome] = ()) -> None:
         """End the attempt with a write."""
         if self.trail is not None:
-            self.trail.commit = commit
+            self.trail.commit, self.trail.outcomes = commit, outcomes
         self.admitted_at = None
         if self.retry.breaker is not None:
             self.retry.breaker.succeeded()

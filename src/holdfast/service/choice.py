@@ -60,6 +60,6 @@ class Choice(Struct, frozen=True):
         after = self.flow.compiled.states[target]()
         decided = draft.decision(call, object, draft.state, after)
         try:
-            return all(decided.refusal(guard) is None for guard in decided.hooks("guard"))
+            return all(decided.refusal(guard) is None for guard in decided.hooks["guard"])
         except Exception:  # noqa: BLE001 (it is asked again, where its errors are told)
             return True

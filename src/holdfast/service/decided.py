@@ -6,9 +6,10 @@ from types import NoneType
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from holdfast.errors import CommandRejectedError, DefinitionError, GuardFailedError
-from holdfast.machine.hooks import Hook, HookKind
+from holdfast.machine.hooks import NO_HOOKS, ByKind, Hook
 from holdfast.record import Change
 from holdfast.service.call import Call
 from holdfast.service.records import AnyMachine
@@ -28,22 +29,24 @@ class Decided(Struct, frozen=True):
     has_after: bool = True
     """Whether the state after is known; else it is what the command aims at, as far as it does."""
 
-    def hooks(self, kind: HookKind) -> tuple[Hook, ...]:
-        """Return the hooks of a kind that belong to it."""
-        if self.machine.hooks is None:
-            return ()
-        change = self.change
-        command = type(change.command)
-        source = _type_of(change.before) if self.has_before else None
-        target = _type_of(change.after) if self.has_after else self.machine.aim_of(command)
-        return self.machine.hooks.of(kind, source, command, target)
+    hooks: ByKind = NO_HOOKS
+    """Those that belong to it."""
+
+    def __post_init__(self) -> None:
+        """Find the hooks."""
+        machine, change = self.machine, self.change
+        if machine.hooks is not None:
+            command = type(change.command)
+            source = _type_of(change.before) if self.has_before else None
+            target = _type_of(change.after) if self.has_after else machine.aim_of(command)
+            force_setattr(self, "hooks", machine.hooks.of(source, command, target))
 
     def ask_guards(self) -> None:
         """Raise GuardFailedError where a guard refuses, DefinitionError where one answers neither.
 
         What a guard raises beside CommandRejectedError goes on as it is.
         """
-        for hook in self.hooks("guard"):
+        for hook in self.hooks["guard"]:
             refusal = self.refusal(hook)
             if refusal is not None:
                 raise refusal

@@ -241,10 +241,9 @@ class Flow(Generic[Thing], metaclass=FlowType):
         service = self._service
         self._memory.look = None
         try:
-            record = service.settle(call)
+            record, made = service.settle(call)
         finally:
             self._memory.look = None  # what a guard may have looked at is over
-        made = service.made(record)
         if made is None:
             command = call.command
             if choice is not None:
@@ -274,7 +273,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
             )
             return
         decided = self._decided(look, state, metadata)
-        for hook in decided.hooks("guard"):
+        for hook in decided.hooks["guard"]:
             refusal = decided.refusal(hook)
             if refusal is not None:
                 yield refusal

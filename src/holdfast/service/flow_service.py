@@ -14,6 +14,7 @@ from holdfast.machine.definition import Machine
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowState, Name
 from holdfast.record import Record, Transition
+from holdfast.service.attempts import Trail
 from holdfast.service.call import Call
 from holdfast.service.records import decode_state, decode_transition
 from holdfast.service.retry import Retry
@@ -57,23 +58,24 @@ class Bound(Service[Any, Any, Any]):
         is_joined = self.plans.binding.is_joined or innermost() is not None
         return not is_joined and self.store.around() is None
 
-    def settle(self, call: Call) -> Record[Any]:
-        """Apply a call as `handle` applies a command."""
-        here = self.here()
-        [answer] = run(here.plans.handle(call, None), here.world)
+    def settle(self, call: Call) -> tuple[Record[Any], Transition | None]:
+        """Apply a call as `handle` applies a command; add the transition, where it can be read."""
+        here, trail = self.here(), Trail()
+        [answer] = run(here.plans.handle(call, None, trail), here.world)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer, self._made(answer, trail)
 
     def look(self, id: str, *keys: str) -> Loaded:
         """Return the entity as it is loaded."""
         [loaded] = self.here().store.load([Key(self.machine.name, id, keys)])
         return loaded
 
-    def made(self, record: Record[Any]) -> Transition | None:
-        """Return the transition that a record was made by, None where it cannot be read."""
+    def _made(self, record: Record[Any], trail: Trail) -> Transition | None:
+        row = trail.row
         try:
-            row = self.here().store.written(record.machine, record.id, record.version)
+            if row is None:
+                row = self.here().store.written(record.machine, record.id, record.version)
         except StoreError:  # it was written all the same, and its caller has to be told so
             return None
         if row is None or row.kind == "purged":
@@ -90,8 +92,8 @@ def with_names(value: Any) -> Any:
 
 
 def _with_names(value: Any) -> Any:
-    if isinstance(value, Name):
-        return str(value)
+    if isinstance(value, str):
+        return str(value) if isinstance(value, Name) else value
     if isinstance(value, Mapping):
         return {_with_names(name): _with_names(each) for name, each in value.items()}
     return [_with_names(each) for each in value] if isinstance(value, list | tuple) else value

@@ -17,7 +17,7 @@ from holdfast.errors import (
     entity_name,
 )
 from holdfast.machine.codec import tag_of
-from holdfast.machine.hooks import Hook, HookKind
+from holdfast.machine.hooks import Hook
 from holdfast.record import Change
 from holdfast.service.call import Call
 from holdfast.service.decide import Answer, Binding
@@ -61,8 +61,10 @@ class Undone(list[Answer]):
 class CommitWithHooks(Commit, frozen=True, kw_only=True):
     """A commit whose hooks run in its transaction; answers with HookRaised where one raised."""
 
-    binding: Binding
-    decided: Sequence[Decided]
+    is_heard: bool
+    """Whether anybody tells of the commit."""
+    before: Sequence[tuple[Hook, Decided]]
+    after: Sequence[tuple[Hook, Decided]]
     sooner: list[Callable[[], None]]
     """What services that were called before the write leave to be done after the commit."""
     later: list[Callable[[], None]]
@@ -83,17 +85,16 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
 
     def plan(self, store: Store, joined: Store) -> Plan[list[Outcome]]:
         """Return what is done in the transaction; raises KeptBack where nothing is to stay."""
-        here = Within(store, joined, is_heard=self.binding.is_heard)
+        here = Within(store, joined, is_heard=self.is_heard)
         try:
             return (yield from self._write(here))
         finally:
             here.is_over = True
 
     def _write(self, here: Within) -> Plan[list[Outcome]]:
-        before, after = self._hooks("before"), self._hooks("after")
-        if before and (yield from self._is_in_time()):
+        if self.before and (yield from self._is_in_time()):
             here.busy = frozenset(self.entities)
-            yield from self._call(before, here)
+            yield from self._call(self.before, here)
             here.busy = frozenset()
         called_before = len(here.due)
         outcomes: list[Outcome] = yield Commit(
@@ -101,7 +102,7 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
         )
         if not all(outcome.applied and not outcome.found for outcome in outcomes):
             raise KeptBack(outcomes)
-        yield from self._call(after, here)
+        yield from self._call(self.after, here)
         # They stay where this is found to be committed after all.
         self.sooner[:], self.later[:] = here.due[:called_before], here.due[called_before:]
         return outcomes
@@ -116,9 +117,6 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
             if position != (checkpoint.after or 0):
                 return False
         return all(outcome.applied for outcome in held)
-
-    def _hooks(self, kind: HookKind) -> list[tuple[Hook, Decided]]:
-        return [(hook, each) for each in self.decided for hook in each.hooks(kind)]
 
     def _call(self, hooks: Sequence[tuple[Hook, Decided]], here: Within) -> Plan[None]:
         for hook, decided in hooks:
@@ -144,7 +142,9 @@ def with_hooks(binding: Binding, asked: Commit, decided: Sequence[Decided | None
     made = [each for each in decided if each is not None and not each.failed]
     if not binding.is_heard:
         _expect_nothing_late(made)
-    if not any(each.hooks("before") or each.hooks("after") for each in made):
+    before = [(hook, each) for each in made for hook in each.hooks["before"]]
+    after = [(hook, each) for each in made for hook in each.hooks["after"]]
+    if not (before or after):
         return asked
     return CommitWithHooks(
         asked.writes,
@@ -152,8 +152,9 @@ def with_hooks(binding: Binding, asked: Commit, decided: Sequence[Decided | None
         asked.atomic,
         asked.checkpoint,
         asked.timeout_seconds,
-        binding=binding,
-        decided=made,
+        is_heard=binding.is_heard,
+        before=before,
+        after=after,
         sooner=[],
         later=[],
     )
@@ -161,7 +162,7 @@ def with_hooks(binding: Binding, asked: Commit, decided: Sequence[Decided | None
 
 def _expect_nothing_late(made: Sequence[Decided]) -> None:
     """Raise DefinitionError where hooks are to follow a commit that nobody tells of."""
-    late = next((hook for each in made for hook in each.hooks("after_commit")), None)
+    late = next((hook for each in made for hook in each.hooks["after_commit"]), None)
     if late is not None:
         raise DefinitionError(
             f"{late.location} is to run after the commit, which is the caller's; nothing was "
@@ -180,7 +181,7 @@ def after_commit(
     _hand_over(binding, sooner)
     for each in decided:
         if each is not None and not each.failed:
-            for hook in each.hooks("after_commit"):
+            for hook in each.hooks["after_commit"]:
                 yield from _follow(binding, hook, each)
     _hand_over(binding, later)
 
@@ -239,8 +240,8 @@ def _failure_hooks(decided: Decided, error: Exception) -> Iterator[Hook]:
     if isinstance(error, GuardFailedError) and is_own_refusal(
         decided.machine, decided.call.id, error
     ):
-        yield from decided.hooks("on_guard_failure")
-    yield from decided.hooks("on_failure")
+        yield from decided.hooks["on_guard_failure"]
+    yield from decided.hooks["on_failure"]
 
 
 _GONE = object()

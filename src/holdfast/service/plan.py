@@ -16,6 +16,7 @@ from holdfast.errors import (
 )
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Record, Request
+from holdfast.service.attempts import Trail
 from holdfast.service.batch import Batch, batches, draw_whole, expect_requests
 from holdfast.service.call import (
     Call,
@@ -84,7 +85,9 @@ class Plans(Reads[S, C, D]):
                 "deps=; nothing was written"
             )
 
-    def handle(self, call: Call, timeout_seconds: float | None) -> Plan[list[Answer]]:
+    def handle(
+        self, call: Call, timeout_seconds: float | None, trail: Trail | None = None
+    ) -> Plan[list[Answer]]:
         """Return the plan that applies one command; answers with the record or the error, alone.
 
         A plan could not raise the error unchanged: a StopIteration that a handler lets slip would
@@ -94,7 +97,7 @@ class Plans(Reads[S, C, D]):
         terms = USUAL
         if timeout_seconds is not None:
             terms = Terms(timeout_seconds=check_timeout(timeout_seconds))
-        return settle(self.binding, (Group(call.id, (call,)),), terms)
+        return settle(self.binding, (Group(call.id, (call,)),), terms, trail=trail)
 
     def handle_many(
         self,

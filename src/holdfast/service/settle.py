@@ -83,20 +83,25 @@ USUAL = Terms()
 
 
 def settle(
-    binding: Binding, groups: Sequence[Group], terms: Terms = USUAL, begun: Begun | None = None
+    binding: Binding,
+    groups: Sequence[Group],
+    terms: Terms = USUAL,
+    begun: Begun | None = None,
+    trail: Trail | None = None,
 ) -> Plan[list[Answer]]:
     """Return the plan that applies every group's calls, and writes what was decided in one commit.
 
     It answers in the order of the groups and their calls. What is not all or nothing, and has hooks
     in the transaction that writes it, is written one by one: what one raises is nobody else's.
+    A `trail` is left by a single call.
     """
     hooks = binding.machine.hooks
     if hooks is None:
-        return _settle(binding, groups, terms, begun, None)
+        return _settle(binding, groups, terms, begun, trail)
     whole = terms.atomic or terms.checkpoint is not None
     if hooks.are_inside and not whole and count_calls(groups) > 1:
         return _settle_one_by_one(binding, groups, terms, begun)
-    return _settle_with_hooks(binding, groups, terms, begun)
+    return _settle_with_hooks(binding, groups, terms, begun, trail or Trail())
 
 
 def _settle_one_by_one(
@@ -106,7 +111,7 @@ def _settle_one_by_one(
     for group in groups:
         for call in group.calls:
             alone = begun and Begun(begun.started, [begun.tokens[len(answers)]], begun.conflict)
-            plan = _settle_with_hooks(binding, [Group(group.id, [call])], terms, alone)
+            plan = _settle_with_hooks(binding, [Group(group.id, [call])], terms, alone, Trail())
             try:
                 answers += yield from plan
             except Exception as error:  # noqa: BLE001 (it is this call's answer, and no other's)
@@ -115,10 +120,9 @@ def _settle_one_by_one(
 
 
 def _settle_with_hooks(
-    binding: Binding, groups: Sequence[Group], terms: Terms, begun: Begun | None
+    binding: Binding, groups: Sequence[Group], terms: Terms, begun: Begun | None, trail: Trail
 ) -> Plan[list[Answer]]:
     """Settle, then call what is to be called after a commit, or a failure."""
-    trail = Trail()
     try:
         answers = yield from _settle(binding, groups, terms, begun, trail)
     except Exception as error:
@@ -202,7 +206,7 @@ def _attempt(
         _expect_moved(binding, terms.checkpoint, outcomes.pop())
     conflict = first_conflict(asked, outcomes)
     if conflict is None:
-        attempts.succeeded(asked)
+        attempts.succeeded(asked, outcomes)
     return conflict or decision.answers
 
 

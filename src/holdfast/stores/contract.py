@@ -35,6 +35,7 @@ from holdfast.stores.rows import (
     Loaded,
     LogRow,
     Outcome,
+    Seal,
     Write,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "LogRow",
     "OnCommit",
     "Outcome",
+    "Seal",
     "Store",
     "Write",
     "WriteRefusedError",

@@ -105,6 +105,15 @@ class Check(Struct, frozen=True):
     """Whether it is a deleted entity at that version; for whoever is told of the conflict."""
 
 
+class Seal(Struct, frozen=True, gc=False):
+    """What a store adds to a log row as it writes it."""
+
+    seq: int
+    """0 where readers of the log give it."""
+    recorded_at: str
+    digest: str
+
+
 class Outcome(Struct, frozen=True, gc=False):
     """What became of a write."""
 
@@ -118,6 +127,8 @@ class Outcome(Struct, frozen=True, gc=False):
     """Whether it was in the log already, its acknowledgement having been lost."""
     deleted: bool = False
     """Of one that came too late: whether the stored row is that of a deleted entity."""
+    seal: Seal | None = None
+    """That of its last log row, where the store knows it without reading."""
 
 
 class Checkpoint(NamedTuple):

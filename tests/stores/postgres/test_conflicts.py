@@ -19,6 +19,7 @@ from holdfast.stores.postgres.statements import Statements
 from holdfast.stores.postgres.store import PostgresStore
 from holdfast.stores.postgres.writing import Batch, write_held
 from holdfast.testing.conformance.base import (
+    commit_many,
     commit_one,
     find_row,
     first_time,
@@ -43,7 +44,7 @@ def test_a_locked_row_holds_up_itself_only(
     rows = {id: stored(store, write(id, "Open")) for id in IDS}
     other.execute(LOCK, ["e-7"])
     with ThreadPoolExecutor(1) as pool:
-        batch = pool.submit(store.commit, [write(id, "Closed", on=rows[id]) for id in IDS])
+        batch = pool.submit(commit_many, store, [write(id, "Closed", on=rows[id]) for id in IDS])
         waiting(raw)
         assert store.count("sample") == {"Open": 1, "Closed": len(IDS) - 1}
         other.rollback()
@@ -111,7 +112,8 @@ def test_a_lock_is_waited_for_again(
         waiting(raw)
         time.sleep(0.3)
         other.rollback()
-        assert late.result() == [Outcome(True, 2)]
+        [outcome] = late.result()
+    assert (outcome.applied, outcome.version) == (True, 2)
 
 
 def test_what_waited_in_vain_is_told_apart_in_a_batch(
@@ -291,7 +293,7 @@ def test_threads_that_write_one_entity_share_a_statement(store: Store) -> None:
         Outcome(False, 2),
     ]
     fresh = [*same, write("e", "Open", on=row_of(store, "e"), tokens=["d"])]
-    assert store.commit(fresh[2:]) == [Outcome(False, 2), Outcome(True, 3)]
+    assert commit_many(store, fresh[2:]) == [Outcome(False, 2), Outcome(True, 3)]
     assert versions(store, "e") == [1, 2, 3]
 
 

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.errors import StoreError
 from holdfast.stores.contract import (
@@ -31,6 +32,7 @@ from holdfast.stores.contract import (
     CommitUncertainError,
     LogRow,
     Outcome,
+    Seal,
     Write,
     all_or_none,
     digest_of,
@@ -85,7 +87,7 @@ def write_free(sql: Statements, writes: Sequence[Write], stamp: Stamp) -> Steps[
     if len(writes) == 1 and writes[0].log:
         entries = _entries(writes[0], recorded_at)
         if (yield _ask_to_write(sql, entries, is_commit=True)):
-            return [Outcome(True, writes[0].entity.version)]
+            return [Outcome(True, writes[0].entity.version, seal=_seal(entries))]
         return (yield from _told(sql, writes, [True]))
     firsts: dict[Name, Write] = {}
     for write in writes:
@@ -123,7 +125,9 @@ def write_held(sql: Statements, batch: Batch, stamp: Stamp) -> Steps[list[Outcom
         for write, outcome in zip(batch.writes, outcomes, strict=False)
         if outcome.applied and not outcome.found
     ]
-    yield from _write(sql, due, recorded_at)
+    seal = yield from _write(sql, due, recorded_at)
+    if len(batch.writes) == len(due) == 1:
+        outcomes[0] = replace(outcomes[0], seal=seal)
     yield from _release(sql, held, due)
     if batch.checkpoint is not None:
         name, position = batch.checkpoint.name, batch.checkpoint.position
@@ -189,8 +193,8 @@ def _told_late(sql: Statements, writes: Sequence[Write]) -> Steps[list[Outcome]]
     return outcomes
 
 
-def _write(sql: Statements, writes: Sequence[Write], recorded_at: str) -> Steps[None]:
-    """Write rows that are held, and erase what they purge."""
+def _write(sql: Statements, writes: Sequence[Write], recorded_at: str) -> Steps[Seal | None]:
+    """Write rows that are held, and erase what they purge; return the last seal."""
     entries = [entry for write in writes for entry in _entries(write, recorded_at)]
     if entries:
         written = yield _ask_to_write(sql, entries)
@@ -201,6 +205,17 @@ def _write(sql: Statements, writes: Sequence[Write], recorded_at: str) -> Steps[
             yield sql.ask("begin_purge", machine=machine, id=id)
             yield sql.ask("purge", machine=machine, id=id, version=write.expected)
             yield sql.ask("end_purge", machine=machine, id=id)
+    return _seal(entries)
+
+
+def _seal(entries: Sequence[Entry]) -> Seal | None:
+    """Return the seal of the last log row that is written; its position readers give."""
+    if not entries:
+        return None
+    *_, recorded_at, digest = entries[-1][: -len(_NO_END)]
+    assert recorded_at is not None
+    assert digest is not None
+    return Seal(0, recorded_at, digest)
 
 
 def _release(sql: Statements, held: dict[Name, Held], written: Sequence[Write]) -> Steps[None]:

@@ -132,6 +132,14 @@ class Within(Joined):
 
     def __init__(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
         self._join(file, connection, Turn())  # nobody else can be joined on it
+        self._is_bare = False
+
+    def bare(self) -> Within:
+        """Return the same, where a writing is no savepoint."""
+        same = Within.__new__(Within)  # `copy` takes several times as long
+        vars(same).update(vars(self))
+        same._is_bare = True
+        return same
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
         """Read what the transaction sees, on the connection as the store has it."""
@@ -147,7 +155,11 @@ class Within(Joined):
         try:
             with self._turn.lock:
                 self._expect_open()
+                if self._is_bare:
+                    return apply(self._connection, *given)
                 return _apply(self._connection, apply, given)
+        except KeptBack as kept:
+            return cast("T", kept.result)
         except ERRORS as error:
             raise store_error("write", self._url, error) from error
 

@@ -23,6 +23,7 @@ from holdfast.stores.contract import (
     Loaded,
     LogRow,
     Outcome,
+    Seal,
     Write,
     all_or_none,
     digest_of,
@@ -124,12 +125,6 @@ def write_on_terms(
     return outcomes
 
 
-def judge_checks(connection: sqlite3.Connection, checks: Sequence[Check]) -> list[Outcome]:
-    """Return what comes of a commit of checks alone, in a transaction that shuts writers out."""
-    outcomes = [_is_at(connection, check) for check in checks]
-    return all_or_none((), outcomes) or outcomes
-
-
 _Bound = tuple[tuple[Any, ...], list[tuple[Any, ...]]]
 """A write as the parameters of its statements: of the entity, and of each row of the log."""
 
@@ -166,9 +161,12 @@ def _write_one(connection: sqlite3.Connection, write: Write, bound: _Bound) -> O
         return _too_late(connection, write)
     if write.purge:
         _purge(connection, write)
+    seal = None
     for row in log:
-        connection.execute(_INSERT_TRANSITION, row)
-    return Outcome(True, write.entity.version)
+        seq = connection.execute(_INSERT_TRANSITION, row).lastrowid
+        assert seq is not None
+        seal = Seal(seq, *row[-2:])
+    return Outcome(True, write.entity.version, seal=seal)
 
 
 def _write_all_entities(

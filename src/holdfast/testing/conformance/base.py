@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.record import Context
 from holdfast.service.retry import Retry
@@ -104,9 +105,29 @@ def first_time(act: Callable[[], object]) -> Interrupt:
 
 
 def commit_one(store: Store, write: Write) -> Outcome:
-    """Commit a single write."""
+    """Commit a single write; return its outcome as `unsealed` does."""
     [outcome] = store.commit([write])
-    return outcome
+    return unsealed(store, write, outcome)
+
+
+def commit_many(store: Store, writes: Sequence[Write]) -> list[Outcome]:
+    """Commit writes; return the outcomes as `unsealed` does."""
+    return [
+        unsealed(store, write, outcome)
+        for write, outcome in zip(writes, store.commit(writes), strict=True)
+    ]
+
+
+def unsealed(store: Store, write: Write, outcome: Outcome) -> Outcome:
+    """Return the outcome of a write without its seal, which must be what the log has."""
+    seal = outcome.seal
+    if seal is not None:
+        entity = write.entity
+        row = store.written(entity.machine, entity.id, entity.version)
+        assert row is not None
+        assert seal.seq in {0, row.seq}
+        assert (seal.recorded_at, seal.digest) == (row.recorded_at, row.digest)
+    return replace(outcome, seal=None)
 
 
 def stored(store: Store, write: Write) -> EntityRow:
