@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from tests.ext.django.shop.models import Note, Order, Parcel
 
 from holdfast import StoreError, ValidationError, VersionConflictError
@@ -104,6 +104,27 @@ def test_a_callback_that_raises_in_atomic_leaves_the_transaction_usable(callback
     assert path(order) == ["checking_out", "cancelled"]
     assert notes() == ["on_failure", "caller", "after_commit cancelled"]
     assert "never" not in order.calls
+
+
+@pytest.mark.parametrize("callback", ["before", "after"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_callback_that_hides_an_error_of_the_database_fails_its_transition(
+    callback: str, is_nested: bool
+) -> None:
+    """Django rolls back then, without a word: it is not told as done, nor does anything follow."""
+    order = paid_order()
+
+    def act() -> None:
+        with suppress(IntegrityError):
+            Note(pk=Note.objects.latest("pk").pk).save(force_insert=True)
+
+    order.acts[callback] = act
+    with transaction.atomic() if is_nested else nullcontext():
+        with pytest.raises(StoreError, match="nothing was written"):
+            order.flow.transition_to("purchased")
+        assert order.flow.current_state == order.status == "checking_out"
+    assert order.calls[-1] == "on_failure"
+    assert notes() == ["on_failure"]
 
 
 def test_atomic_commits_a_transition_with_all_the_rest() -> None:

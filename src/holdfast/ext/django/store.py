@@ -141,6 +141,7 @@ class DjangoStore(HostedStore):
                 with self._opened(connection, doing, savepoint=savepoint):
                     used = connection.connection
                     yield
+                    self._expect_whole(connection)
                     is_over = True
             except DatabaseError as error:
                 is_lost = connection.connection is not used or not connection.is_usable()
@@ -150,6 +151,15 @@ class DjangoStore(HostedStore):
                         "not known"
                     ) from error
                 raise
+
+    def _expect_whole(self, connection: BaseDatabaseWrapper) -> None:
+        """Raise StoreError where Django is to roll back what it would be told is written."""
+        if connection.needs_rollback:
+            raise StoreError(
+                f"a callback went on after an error of {self.url}, or asked for a rollback; "
+                "nothing was written: let it put what may fail into a transaction.atomic() of its "
+                "own"
+            )
 
     @contextmanager
     def _translated(self, connection: BaseDatabaseWrapper, doing: str) -> Generator[None]:
