@@ -14,7 +14,7 @@ from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.db import connections, models, transaction
 from django.db.migrations.exceptions import IrreversibleError
-from django.test.utils import isolate_apps
+from django.test.utils import isolate_apps, override_settings
 from tests.ext.django.conftest import file, use
 from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow
 
@@ -118,6 +118,33 @@ def test_a_flow_is_in_the_database_of_its_row() -> None:
     assert Order.objects.in_state("cancelled").count() == 0
     assert Order.objects.using("other").get().status == "cancelled"
     assert Note.objects.using("other").get().text == "after_commit cancelled"
+
+
+class Primary:
+    """Reads from one database, and writes to another."""
+
+    def db_for_read(self, model: object, **hints: object) -> str:
+        return "other"
+
+    def db_for_write(self, model: object, **hints: object) -> str:
+        return "default"
+
+    def allow_relation(self, *rows: object, **hints: object) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("two")
+@override_settings(DATABASE_ROUTERS=[Primary()])
+def test_an_instance_of_a_replica_transitions_on_the_primary() -> None:
+    """And sees there what it did, which the replica may not have yet."""
+    Order(pk=7).save(using="default")
+    Order(pk=7).save(using="other")
+    order = Order.objects.get()
+    assert order._state.db == "other"
+    order.flow.transition_to("cancelled")
+    assert (order.flow.current_state, order.status) == ("cancelled", "cancelled")
+    assert Order.objects.using("default").in_state("cancelled").get() == order
+    assert Order.objects.in_state("cancelled").count() == 0
 
 
 @pytest.mark.usefixtures("two")

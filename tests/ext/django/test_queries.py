@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 from django.db import connection, models, transaction
-from tests.ext.django.shop.models import Order, Parcel, PaymentFlow
+from tests.ext.django.shop.models import Note, Order, Parcel, PaymentFlow
 
 from holdfast import QueryError, Service, ValidationError
 from holdfast.ext.django import (
@@ -119,11 +119,24 @@ def test_each_of_two_flows_is_asked_by_its_name() -> None:
     assert list(Parcel.objects.not_in_state("open", flow="payment")) == [light]
     assert list(Parcel.objects.not_in_state("paid", flow="payment")) == [heavy]
     assert list(Parcel.objects.heavy().in_state("sent", flow="parcel")) == [heavy]
-    with pytest.raises(ValidationError, match="whose flows are parcel, payment; name one of them"):
+    with pytest.raises(ValidationError, match="Parcel has several flows, parcel, payment: say which"):
         Parcel.objects.in_state("sent")
+    with pytest.raises(ValidationError, match="'post' is no flow of Parcel; its flows are parcel,"):
+        Parcel.objects.in_state("sent", flow="post")
+    with pytest.raises(ValidationError, match="Note has no flow: declare one in its body"):
+        in_state(Note, "sent")
 
 
-@pytest.mark.parametrize("id", ["not-a-number", "007", "9" * 30, "\u0661", "1.0"])
+@pytest.mark.parametrize("key", [10**17, 10**18, 2**63 - 1, -(2**63)])
+def test_rows_are_found_whatever_the_size_of_their_key(key: int) -> None:
+    """Keys that are drawn, and not counted, have nineteen digits."""
+    Order.objects.create(pk=key).flow.transition_to("cancelled")
+    assert Order.objects.in_state("cancelled").get().pk == key
+    assert Order.objects.not_in_state("pending").get().pk == key
+    assert Order.objects.in_state("pending").count() == 0
+
+
+@pytest.mark.parametrize("id", ["not-a-number", "007", "9" * 30, "9" * 19, "\u0661", "1.0"])
 def test_entities_that_no_row_can_have_are_passed_by(orders: dict[str, Order], id: str) -> None:
     """Others may write to a machine too; a query does not fail for it."""
     order_flow = type(orders["pending"].flow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
+from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connections, transaction
@@ -44,8 +45,26 @@ def test_the_flow_of_an_instance_is_kept_under_its_primary_key() -> None:
 
 def test_an_instance_that_is_not_saved_has_no_flow_yet() -> None:
     """It says what to do."""
+    order = Order()
     with pytest.raises(ValidationError, match=r"this Order is not saved yet.*save\(\) it first"):
-        print(Order().flow)
+        print(order.flow)
+    assert order.status == ""
+
+
+def test_an_instance_has_the_id_of_its_row_however_its_key_was_written() -> None:
+    """What was saved under text is the entity that is read under the key itself."""
+    parcel = Parcel.objects.create(id=uuid4().hex.upper(), number="p-2")
+    parcel.payment.transition_to("paid")
+    assert Parcel.objects.get(number="p-2").payment.current_state == "paid"
+    assert Parcel.objects.in_state("paid", flow="payment").get() == Parcel.objects.get(number="p-2")
+
+
+def test_a_row_without_the_field_that_names_it_has_no_flow() -> None:
+    """It is said which."""
+    parcel = Parcel.objects.create(number="")
+    with pytest.raises(ValidationError, match="this Parcel has no number"):
+        print(parcel.parcel)
+    assert parcel.payment.current_state == "open"
 
 
 def test_in_autocommit_a_transition_is_a_transaction_of_its_own_with_its_hooks() -> None:

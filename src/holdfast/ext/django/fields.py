@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, cast, overload
 
 from django.db import models, router
 from django.db.models.query_utils import DeferredAttribute
@@ -40,20 +41,33 @@ class ModelFlow(Generic[F]):
         """Return the flow of an instance; raises ValidationError for one that is not saved."""
         if instance is None:
             return self
+        id = self.id_of(instance)
         if self.mirror is not None:
             vars(instance).pop(self.mirror, None)  # read anew from here on, and never saved
         store = store_of(router.db_for_write(type(instance), instance=instance))
-        return self.flow(instance, store=store, id=self.id_of(instance))
+        return self.flow(instance, store=store, id=id)
 
     def id_of(self, instance: models.Model) -> str:
         """Return the id of the entity that belongs to an instance."""
-        value = instance.pk if self.id == "pk" else getattr(instance, self.id)
-        if instance._state.adding or value is None or value == "":
-            what = type(instance).__name__
+        model = type(instance)
+        if instance._state.adding or instance.pk is None:
             raise ValidationError(
-                f"this {what} is not saved yet, and its flow begins with its row: save() it first"
+                f"this {model.__name__} is not saved yet, and its flow begins with its row: "
+                "save() it first"
+            )
+        field = self.field_of(model)
+        value = field.to_python(getattr(instance, field.attname))  # as it is read from its row
+        if value is None or value == "":
+            raise ValidationError(
+                f"this {model.__name__} has no {self.id}, which its flow is kept under: save() it "
+                "with one first"
             )
         return str(value)
+
+    def field_of(self, model: type[models.Model]) -> models.Field[Any, Any]:
+        """Return the field that the id is taken from."""
+        field: Any = model._meta.pk if self.id == "pk" else model._meta.get_field(self.id)
+        return cast("models.Field[Any, Any]", field)
 
 
 class _Unremembered(DeferredAttribute):
@@ -67,7 +81,9 @@ class _Unremembered(DeferredAttribute):
         name = self.field.attname
         if name in instance.__dict__:
             return instance.__dict__[name]
-        rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
+        model = type(instance)
+        using = router.db_for_write(model, instance=instance)  # a replica may be behind
+        rows = model._base_manager.using(using).filter(pk=instance.pk)
         return rows.values_list(name, flat=True).get()
 
 
@@ -122,9 +138,14 @@ def flow_of(model: type[models.Model], name: str | None = None) -> ModelFlow[Any
         return next(iter(flows.values()))
     found = flows.get(name or "")
     if found is None:
-        known = ", ".join(flows) or "none"
-        raise ValidationError(
-            f"{name or 'the flow'!s} is not clear for {model.__name__}, whose flows are {known}; "
-            "name one of them: flow="
-        )
+        raise ValidationError(_unclear(model, name, flows))
     return found
+
+
+def _unclear(model: type[models.Model], name: str | None, flows: Mapping[str, object]) -> str:
+    known = ", ".join(flows)
+    if not flows:
+        return f"{model.__name__} has no flow: declare one in its body, flow = ModelFlow(…)"
+    if name is None:
+        return f"{model.__name__} has several flows, {known}: say which, as flow={next(iter(flows))!r}"
+    return f"{name!r:.80} is no flow of {model.__name__}; its flows are {known}"

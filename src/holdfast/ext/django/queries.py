@@ -158,7 +158,7 @@ def _text_of(asked: ModelFlow[Any], model: type[models.Model]) -> Any:
 
 def _key_field(asked: ModelFlow[Any], model: type[models.Model]) -> models.Field[Any, Any]:
     """Return the field that the id is taken from; raises QueryError for one that text misses."""
-    field: Any = model._meta.pk if asked.id == "pk" else model._meta.get_field(asked.id)
+    field: Any = asked.field_of(model)
     while field.remote_field is not None:
         field = field.target_field
     if isinstance(field, models.IntegerField):
@@ -199,7 +199,9 @@ class _Key(Func):
     }
     _POSTGRES: ClassVar[dict[str, str]] = {
         "BigIntegerField": "CASE WHEN {0} ~ '^(0|-?[1-9][0-9]{{0,17}})$' "
-        "THEN CAST({0} AS bigint) END",
+        "THEN CAST({0} AS bigint) WHEN {0} ~ '^-?[1-9][0-9]{{18}}$' THEN "
+        "CASE WHEN CAST({0} AS numeric) BETWEEN -9223372036854775808 AND 9223372036854775807 "
+        "THEN CAST({0} AS bigint) END END",
         "UUIDField": "CASE WHEN {0} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' "
         "THEN CAST({0} AS uuid) END",
     }
