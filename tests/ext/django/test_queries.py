@@ -119,7 +119,9 @@ def test_each_of_two_flows_is_asked_by_its_name() -> None:
     assert list(Parcel.objects.not_in_state("open", flow="payment")) == [light]
     assert list(Parcel.objects.not_in_state("paid", flow="payment")) == [heavy]
     assert list(Parcel.objects.heavy().in_state("sent", flow="parcel")) == [heavy]
-    with pytest.raises(ValidationError, match="Parcel has several flows, parcel, payment: say which"):
+    with pytest.raises(
+        ValidationError, match="Parcel has several flows, parcel, payment: say which"
+    ):
         Parcel.objects.in_state("sent")
     with pytest.raises(ValidationError, match="'post' is no flow of Parcel; its flows are parcel,"):
         Parcel.objects.in_state("sent", flow="post")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
+from threading import Thread
+from time import sleep
 from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connections, transaction
-from tests.ext.django.shop.models import Note, Order, Parcel
+from tests.ext.django.shop.models import Letter, Note, Order, Parcel, Registered
 
-from holdfast import StoreError, ValidationError, VersionConflictError
+from holdfast import HoldfastError, StoreError, ValidationError, VersionConflictError
 from holdfast.ext.django import store_of
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -257,3 +259,71 @@ def test_the_mirror_follows_every_writer_and_saving_does_not_touch_it() -> None:
     assert Order.objects.get(is_paid=True).status == "checking_out"
     order.save()
     assert list(Order.objects.values_list("status", flat=True)) == ["checking_out"]
+
+
+@pytest.mark.parametrize("wanted", ["cancelled", "purchased"])
+def test_who_has_locked_a_row_may_transition_it_though_another_wants_to(wanted: str) -> None:
+    """Both take the row first, and then its entity: they wait for one another in turn."""
+    if connections["default"].vendor == "sqlite":
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL")
+    order = paid_order()
+    answers: list[object] = []
+
+    def transition() -> None:
+        rival = Order.objects.get()
+        rival.acts["before"] = rival.save
+        try:
+            answers.append(rival.flow.try_transition_to(wanted))
+        except HoldfastError as error:
+            answers.append(error)
+        finally:
+            connections.close_all()
+
+    other = Thread(target=transition)
+    with transaction.atomic():
+        locked = Order.objects.select_for_update().get()
+        locked.save()
+        other.start()
+        sleep(0.3)
+        assert locked.flow.transition_to("purchased").version == 2
+    other.join()
+    assert path(order) == ["checking_out", "purchased"]
+    [answer] = answers
+    assert isinstance(answer, VersionConflictError) or answer is False
+
+
+def test_a_column_above_the_model_of_the_flow_is_mirrored_in_too() -> None:
+    """Where one model inherits another, with a row in each table."""
+    letter = Registered.objects.create()
+    assert letter.status == Letter.objects.get().status == "written"
+    letter.flow.transition_to("sent")
+    assert letter.status == Letter.objects.get().status == "sent"
+    letter.save()
+    assert Letter.objects.get().status == "sent"
+    Letter.objects.update(status="")
+    assert Registered.objects.mirror_states() == 1
+    assert Registered.objects.in_state("sent").get().status == "sent"
+
+
+def test_filling_a_mirror_waits_for_transitions_and_sees_them() -> None:
+    """It does not write what was true before it had to wait."""
+    if connections["default"].vendor == "sqlite":
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL")
+    order = Order.objects.create()
+    Order.objects.update(status="")
+
+    def fill() -> None:
+        try:
+            Order.objects.filter(is_paid=False).mirror_states()
+        finally:
+            connections.close_all()
+
+    other = Thread(target=fill)
+    with transaction.atomic():
+        order.flow.transition_to("cancelled")
+        other.start()
+        sleep(0.3)
+    other.join()
+    assert (order.flow.current_state, order.status) == ("cancelled", "cancelled")

@@ -147,5 +147,7 @@ def _unclear(model: type[models.Model], name: str | None, flows: Mapping[str, ob
     if not flows:
         return f"{model.__name__} has no flow: declare one in its body, flow = ModelFlow(…)"
     if name is None:
-        return f"{model.__name__} has several flows, {known}: say which, as flow={next(iter(flows))!r}"
+        return (
+            f"{model.__name__} has several flows, {known}: say which, as flow={next(iter(flows))!r}"
+        )
     return f"{name!r:.80} is no flow of {model.__name__}; its flows are {known}"

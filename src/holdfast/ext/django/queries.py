@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from django.db import models
+from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, Func, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, F, Func, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Cast, Coalesce
 
 from holdfast.errors import QueryError
@@ -42,7 +42,13 @@ class FlowQuerySet(models.QuerySet[M]):
         mirrored = flow_of(self.model, flow)
         if mirrored.mirror is None:
             raise QueryError(f"{self.model.__name__}.{mirrored.name} is mirrored in no column")
-        return self.update(**{mirrored.mirror: current_state(self.model, flow=flow)})
+        column = mirrored.mirror
+        self._for_write = True
+        with transaction.atomic(using=self.db):
+            if connections[self.db].features.has_select_for_update:
+                # Who waits for rows does not see what was committed meanwhile; who has them does.
+                self.update(**{column: F(column)})
+            return self.update(**{column: current_state(self.model, flow=flow)})
 
 
 class FlowManager(models.Manager[M]):

@@ -80,9 +80,12 @@ class DjangoStore(HostedStore):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`; states that models mirror are written along."""
-        from holdfast.ext.django.mirrors import mirror, mirrors_of
+        from holdfast.ext.django.mirrors import hold, mirror, mirrors_of
+
+        rows = [write.entity for write in writes]
 
         def commit(store: Store) -> list[Outcome]:
+            hold([(row.machine, row.id) for row in (*rows, *checks)], self.using)
             outcomes = store.commit(
                 writes,
                 checks=checks,
@@ -90,12 +93,12 @@ class DjangoStore(HostedStore):
                 checkpoint=checkpoint,
                 timeout_seconds=timeout_seconds,
             )
-            for write, outcome in zip(writes, outcomes, strict=False):
+            for row, outcome in zip(rows, outcomes, strict=False):
                 if outcome.applied and not outcome.found:
-                    mirror(write.entity, self.using)
+                    mirror(row, self.using)
             return outcomes
 
-        is_mirrored = any(mirrors_of(write.entity.machine) for write in writes)
+        is_mirrored = any(mirrors_of(row.machine) for row in rows)
         return self._write(commit, savepoint=is_mirrored)
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:

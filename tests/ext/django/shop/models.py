@@ -118,3 +118,22 @@ class Parcel(models.Model):
     parcel = ModelFlow(ParcelFlow, id="number")
     payment = ModelFlow(PaymentFlow)
     objects: ClassVar[Any] = ParcelQuerySet.as_manager()
+
+
+class LetterFlow(Flow["Registered"]):
+    written = Flow.state(initial=True)
+    sent = Flow.state()
+    written.to(sent)
+
+
+class Letter(models.Model):
+    """Has a column, and no flow."""
+
+    status = StateField()
+
+
+class Registered(Letter):
+    """Has a flow that is mirrored in the column of the rows above its own."""
+
+    flow = ModelFlow(LetterFlow, mirror="status")
+    objects: ClassVar[FlowManager[Registered]] = FlowManager()

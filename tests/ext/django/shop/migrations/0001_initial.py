@@ -46,4 +46,33 @@ class Migration(migrations.Migration):
                 ("grams", models.IntegerField(default=0)),
             ],
         ),
+        migrations.CreateModel(
+            name="Letter",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("status", holdfast.ext.django.StateField(default="", max_length=100)),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Registered",
+            fields=[
+                (
+                    "letter_ptr",
+                    models.OneToOneField(
+                        auto_created=True,
+                        on_delete=models.CASCADE,
+                        parent_link=True,
+                        primary_key=True,
+                        serialize=False,
+                        to="shop.letter",
+                    ),
+                ),
+            ],
+            bases=("shop.letter",),
+        ),
     ]
