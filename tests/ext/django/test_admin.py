@@ -9,7 +9,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from tests.ext.django.shop.models import Order, Parcel
+from tests.ext.django.shop.models import Order, Parcel, Registered
 
 from holdfast.ext.django.models import Entity, ReadOnlyError, Transition
 
@@ -115,6 +115,36 @@ def test_a_state_that_does_not_follow_is_refused_with_what_does(
         forged = page.replace('value="cancelled"', f'value="{state}"')
         assert told in post(client, forged, "Cancelled")
     assert order.flow.version == 0
+
+
+def test_a_request_that_no_page_makes_is_a_bad_one(order: Order) -> None:
+    """A version that is no number is not taken for none, which would do without looking."""
+    client = Client(raise_request_exception=False)
+    client.force_login(User.objects.create_superuser("alice"))
+    url = f"/admin/shop/order/{order.pk}/transition/"
+    for given in ({"flow": "parcel"}, {"version": "x"}, {"version": "-1"}, {"version": "9" * 5000}):
+        assert client.post(url, {"to": "cancelled", **given}).status_code == 400
+    assert order.flow.version == 0
+
+
+def test_the_conflict_of_another_row_is_not_taken_for_this_ones(
+    client: Client, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as what it is."""
+    other = Order.objects.create()
+    order.is_paid = True
+    order.save()
+    order.flow.transition_to("checking_out")
+
+    def call(self: Order, what: str) -> None:
+        if what == "before":
+            other.flow.transition_to("cancelled", expected_version=7)
+
+    monkeypatch.setattr(Order, "call", call)
+    page = press(client, order, "Purchased")
+    assert "somebody else changed" not in page
+    assert f"order &#x27;{other.pk}&#x27;" in page
+    assert order.flow.current_state == "checking_out"
 
 
 def test_a_transition_takes_a_post_with_the_token_of_the_page(client: Client, order: Order) -> None:
@@ -242,5 +272,50 @@ def test_the_list_shows_and_filters_by_state(client: Client, order: Order) -> No
     gone.flow.transition_to("cancelled")
     page = client.get("/admin/shop/order/").content.decode()
     assert re.findall(r'class="field-current_state">([^<]+)<', page) == ["cancelled", "pending"]
-    page = client.get("/admin/shop/order/?state=pending").content.decode()
+    page = client.get("/admin/shop/order/?state=pending&_facets=True").content.decode()
     assert re.findall(r">(order \d+)</a>", page) == [f"order {order.pk}"]
+    assert "cancelled (1)" in page
+
+
+def test_a_filter_for_a_state_that_is_none_shows_the_list(client: Client, order: Order) -> None:
+    """As Django does with any filter that is none."""
+    done = client.get("/admin/shop/order/?state=shiped", follow=True)
+    assert done.redirect_chain == [("/admin/shop/order/?e=1", 302)]
+    assert f"order {order.pk}" in done.content.decode()
+
+
+def test_a_button_leads_back_to_the_list_as_it_was_filtered(client: Client, order: Order) -> None:
+    """By way of the row, whose page knows the filters."""
+    filters = "_changelist_filters=state%3Dpending"
+    page = client.get(f"{page_of(order)}?{filters}").content.decode()
+    action = re.search(r'action="([^"]+/transition/[^"]*)"', page)
+    assert action is not None
+    token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[0]
+    given = {"to": "cancelled", "csrfmiddlewaretoken": token}
+    assert client.post(action[1], given)["Location"] == f"{page_of(order)}?{filters}"
+
+
+def test_the_state_may_be_a_field_of_the_page(client: Client) -> None:
+    """That of a new row is the initial one."""
+    state = re.compile(r'<div class="readonly">(\w+)<')
+    page = client.get("/admin/shop/registered/add/").content.decode()
+    assert state.findall(page) == ["written"]
+    letter = Registered.objects.create()
+    letter.flow.transition_to("sent")
+    assert state.findall(client.get(page_of(letter)).content.decode()) == ["sent"]
+
+
+def test_a_flow_that_waits_for_its_field_is_not_on_the_page(client: Client) -> None:
+    """The others are."""
+    page = client.get(page_of(Parcel.objects.create(number=""))).content.decode()
+    assert buttons(page) == ["paid"]
+    assert page.count("No transition yet.") == 1
+
+
+def test_who_may_not_see_a_row_is_not_told_whether_it_is_there(order: Order) -> None:
+    """A row that is gone is forbidden as another is."""
+    client = Client()
+    client.force_login(User.objects.create_user("carol", is_staff=True))
+    for pk in (order.pk, order.pk + 1):
+        done = client.post(f"/admin/shop/order/{pk}/transition/", {"to": "cancelled"})
+        assert done.status_code == 403

@@ -16,7 +16,7 @@ from django.db import connections, models, transaction
 from django.db.migrations.exceptions import IrreversibleError
 from django.test.utils import isolate_apps, override_settings
 from tests.ext.django.conftest import file, use
-from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow
+from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow, PaymentFlow
 
 from holdfast import Service, StoreError, VersionConflictError, open_store, transact
 from holdfast.ext.django import ModelFlow, StateField, store_of
@@ -232,6 +232,34 @@ def test_what_a_model_declares_wrongly_is_said_by_check() -> None:
         ),
     ]
     assert told(check_models([Card])) == []
+
+
+@isolate_apps("tests.ext.django.shop")
+def test_a_column_that_cannot_be_a_mirror_and_a_key_that_is_several_are_said_by_check() -> None:
+    """Transitions would fail, or overwrite each other's states, or not be mirrored."""
+
+    class Box(models.Model):
+        pk = models.CompositePrimaryKey("row", "shelf")
+        row = models.IntegerField()
+        shelf = models.IntegerField()
+        flow = ModelFlow(PaymentFlow)
+
+        class Meta:
+            app_label = "shop"
+
+    class Letter(models.Model):
+        state = StateField(max_length=11)
+        flow = ModelFlow(OrderFlow, mirror="state")
+        parcel = ModelFlow(ParcelFlow, mirror="state")
+
+        class Meta:
+            app_label = "shop"
+
+    assert told(check_models([Box, Letter])) == [
+        ("holdfast.E001", "Box.flow is kept under a primary key of several columns"),
+        ("holdfast.E005", "Letter.state holds 11 letters, and the state 'checking_out' has 12"),
+        ("holdfast.E004", "Letter.parcel is mirrored in 'state', as flow is"),
+    ]
 
 
 def test_importing_the_app_needs_no_settings() -> None:

@@ -6,20 +6,33 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote, unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
 
-from holdfast.errors import GuardFailedError, RejectedError, VersionConflictError
+from holdfast.errors import (
+    GuardFailedError,
+    QueryError,
+    RejectedError,
+    ValidationError,
+    VersionConflictError,
+)
 from holdfast.ext.django.fields import ModelFlow, flow_of, flows_of
 from holdfast.ext.django.history import HistoryInline
 from holdfast.ext.django.queries import current_state, in_state
 from holdfast.service.flow import Flow
+from holdfast.service.origin import is_own_conflict
 
 MAX_REASON = 1_000
 """The most letters of a reason that is typed in."""
+
+
+MAX_DIGITS = 19
+"""The most digits of a version."""
 
 
 class Panel(NamedTuple):
@@ -67,8 +80,13 @@ class FlowAdmin(admin.ModelAdmin):
 
     @admin.display(description="state", ordering="holdfast_state")
     def current_state(self, obj: models.Model) -> str:
-        """Return the state of a row, for `list_display`."""
-        return self.state_label(vars(obj).get("holdfast_state", ""))
+        """Return the state of a row, for `list_display` and `readonly_fields`."""
+        state = vars(obj).get("holdfast_state")
+        if state is None:
+            flow = flow_of(self.model)
+            is_begun = not obj._state.adding and flow.name in _begun(obj)
+            state = getattr(obj, flow.name).current_state if is_begun else flow.flow.initial
+        return self.state_label(str(state))
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         """Return the rows, with their state where there is one flow."""
@@ -94,7 +112,7 @@ class FlowAdmin(admin.ModelAdmin):
                     "title": _title(name, flows),
                 },
             )
-            for name in flows
+            for name in _begun(obj)
         ]
 
     def get_urls(self) -> list[Any]:
@@ -115,7 +133,7 @@ class FlowAdmin(admin.ModelAdmin):
         """Return what is shown of each flow of a row."""
         return [
             self._panel(request, obj, name, _title(name, flows_of(self.model)))
-            for name in flows_of(self.model)
+            for name in _begun(obj)
         ]
 
     def transition_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -123,53 +141,57 @@ class FlowAdmin(admin.ModelAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         obj = self.get_object(request, unquote(object_id))
+        if not self.has_view_or_change_permission(request, obj):
+            raise PermissionDenied
         if obj is None:
             gone = f"{self.opts.verbose_name} “{unquote(object_id)}” is not there any more."
             self.message_user(request, gone, messages.WARNING)
-            return self._redirect("changelist")
-        flow: Flow[Any] = getattr(obj, flow_of(self.model, request.POST.get("flow") or None).name)
+            return HttpResponseRedirect(self._url(request, "changelist"))
+        flow = _flow_asked(request, obj)
         if not self.has_transition_permission(request, obj, flow):
             raise PermissionDenied
         self._transition(request, obj, flow)
-        return self._redirect("change", quote(obj.pk))
+        return HttpResponseRedirect(self._url(request, "change", quote(obj.pk)))
 
     def _transition(self, request: HttpRequest, obj: models.Model, flow: Flow[Any]) -> None:
-        state, version = request.POST.get("to", ""), request.POST.get("version", "")
+        state, version = request.POST.get("to", ""), _version_asked(request)
         label = self.state_label(state)
+        metadata = self.transition_metadata(request, obj)
         try:
-            flow.transition_to(
-                state,
-                metadata=self.transition_metadata(request, obj),
-                expected_version=int(version) if version.isdecimal() else None,
-            )
-        except VersionConflictError:
-            now = self.state_label(flow.reload().current_state)
-            self.message_user(
-                request,
-                f"“{label}” was not done: somebody else changed {obj} meanwhile, which is in the "
-                f"state “{now}” now. Look at it, and decide again.",
-                messages.WARNING,
-            )
+            flow.transition_to(state, metadata=metadata, expected_version=version)
+        except VersionConflictError as error:
+            why = self._conflict(obj, flow, error)
+            self.message_user(request, f"“{label}” was not done: {why}.", messages.WARNING)
         except RejectedError as error:
             self.message_user(request, f"“{label}” was not done: {_reason(error)}.", messages.ERROR)
         else:
             self.log_change(request, obj, f"Transition to {state}.")
             self.message_user(request, f"{obj} is in the state “{label}” now.", messages.SUCCESS)
 
+    def _conflict(self, obj: models.Model, flow: Flow[Any], error: VersionConflictError) -> str:
+        if not is_own_conflict(type(flow).machine, flow.id, error):
+            return _reason(error)
+        now = self.state_label(flow.reload().current_state)
+        return (
+            f"somebody else changed {obj} meanwhile, which is in the state “{now}” now. Look at "
+            "it, and decide again"
+        )
+
     def _panel(self, request: HttpRequest, obj: models.Model, name: str, title: str) -> Panel:
         flow: Flow[Any] = getattr(obj, name)
+        version = flow.version  # first, so that it is never newer than what is shown
         may = self.has_transition_permission(request, obj, flow)
         states = [str(state) for state in flow.allowed_transitions] if may else []
-        url = self._url("transition", quote(obj.pk))
+        url = self._url(request, "transition", quote(obj.pk))
         choices = [(state, self.state_label(state)) for state in states]
-        return Panel(name, title, self.state_label(flow.current_state), flow.version, choices, url)
+        return Panel(name, title, self.state_label(flow.current_state), version, choices, url)
 
-    def _redirect(self, page: str, *args: str) -> HttpResponse:
-        return HttpResponseRedirect(self._url(page, *args))
-
-    def _url(self, page: str, *args: str) -> str:
+    def _url(self, request: HttpRequest, page: str, *args: str) -> str:
+        """Return where a page is, with the filters of the list that one came from."""
         name = f"admin:{self._page_name(page)}"
-        return reverse(name, args=args, current_app=self.admin_site.name)
+        url = reverse(name, args=args, current_app=self.admin_site.name)
+        filters = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        return add_preserved_filters(filters, url)
 
     def _page_name(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
@@ -190,13 +212,43 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         """Return the rows that are in the state asked for."""
         state = self.value()
-        return queryset.filter(in_state(queryset.model, state)) if state else queryset
+        if not state:
+            return queryset
+        try:
+            return queryset.filter(in_state(queryset.model, state))
+        except QueryError as error:  # Django answers it with the whole list
+            raise IncorrectLookupParameters(error) from error
+
+
+def _begun(obj: models.Model) -> list[str]:
+    """Return the names of a row's flows; one whose field is empty yet is left out."""
+    flows = flows_of(type(obj))
+    return [name for name, flow in flows.items() if flow.key_of(obj) not in {None, ""}]
+
+
+def _flow_asked(request: HttpRequest, obj: models.Model) -> Flow[Any]:
+    """Return the flow that a button is of; raises BadRequest for one that is none of the row's."""
+    try:
+        flow: Flow[Any] = getattr(obj, flow_of(type(obj), request.POST.get("flow") or None).name)
+    except ValidationError as error:
+        raise BadRequest(str(error)) from error
+    return flow
+
+
+def _version_asked(request: HttpRequest) -> int | None:
+    """Return the version that a button's page showed; raises BadRequest for what is no number."""
+    version = request.POST.get("version", "")
+    if not version:
+        return None
+    if not version.isdecimal() or len(version) > MAX_DIGITS:
+        raise BadRequest(f"the version of the page is a number, not {version!r:.80}")
+    return int(version)
 
 
 def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
     return "" if len(flows) == 1 else name.replace("_", " ")
 
 
-def _reason(error: RejectedError) -> str:
+def _reason(error: RejectedError | VersionConflictError) -> str:
     told = error.reason if isinstance(error, GuardFailedError) and error.reason else str(error)
     return told.rstrip(".")

@@ -51,12 +51,44 @@ def _check(
             obj=model,
             id="holdfast.E001",
         )
-    if flow.mirror is not None and not isinstance(_field(model, flow.mirror), StateField):
+    if flow.id == "pk" and isinstance(model._meta.pk, models.CompositePrimaryKey):
+        yield checks.Error(
+            f"{model.__name__}.{name} is kept under a primary key of several columns",
+            hint="id= names a field with unique=True",
+            obj=model,
+            id="holdfast.E001",
+        )
+    if flow.mirror is not None:
+        yield from _check_mirror(model, name, flow, _field(model, flow.mirror))
+
+
+def _check_mirror(
+    model: type[models.Model], name: str, flow: ModelFlow[Any], column: object
+) -> Iterator[checks.CheckMessage]:
+    if not isinstance(column, StateField):
         yield checks.Error(
             f"{model.__name__}.{name} is mirrored in {flow.mirror!r}, which is no StateField",
             hint=f"{flow.mirror} = StateField()",
             obj=model,
             id="holdfast.E002",
+        )
+        return
+    owner = next(name for name, each in flows_of(model).items() if each.mirror == flow.mirror)
+    if owner != name:
+        yield checks.Error(
+            f"{model.__name__}.{name} is mirrored in {flow.mirror!r}, as {owner} is",
+            hint="Have a StateField for each",
+            obj=model,
+            id="holdfast.E004",
+        )
+    longest = max(map(str, flow.flow.states), key=len)
+    if column.max_length is not None and len(longest) > column.max_length:
+        yield checks.Error(
+            f"{model.__name__}.{flow.mirror} holds {column.max_length} letters, and the state "
+            f"{longest!r} has {len(longest)}",
+            hint="Leave out max_length, or raise it",
+            obj=model,
+            id="holdfast.E005",
         )
 
 

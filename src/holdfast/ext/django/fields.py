@@ -55,14 +55,18 @@ class ModelFlow(Generic[F]):
                 f"this {model.__name__} is not saved yet, and its flow begins with its row: "
                 "save() it first"
             )
-        field = self.field_of(model)
-        value = field.to_python(getattr(instance, field.attname))  # as it is read from its row
+        value = self.key_of(instance)
         if value is None or value == "":
             raise ValidationError(
                 f"this {model.__name__} has no {self.id}, which its flow is kept under: save() it "
                 "with one first"
             )
         return str(value)
+
+    def key_of(self, instance: models.Model) -> Any:
+        """Return what the id is the text of, as it is read from the row."""
+        field = self.field_of(type(instance))
+        return field.to_python(getattr(instance, field.attname))
 
     def field_of(self, model: type[models.Model]) -> models.Field[Any, Any]:
         """Return the field that the id is taken from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from tests.ext.django.shop.models import Order, Parcel
+from tests.ext.django.shop.models import Order, Parcel, Registered
 
 from holdfast.ext.django.admin import FlowAdmin, StateFilter
 
@@ -18,3 +18,8 @@ class OrderAdmin(FlowAdmin):
 @admin.register(Parcel)
 class ParcelAdmin(FlowAdmin):
     list_display = ("number", "grams")
+
+
+@admin.register(Registered)
+class RegisteredAdmin(FlowAdmin):
+    readonly_fields = ("current_state",)
