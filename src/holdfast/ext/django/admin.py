@@ -190,7 +190,7 @@ class FlowAdmin(admin.ModelAdmin):
         """Return where a page is, with the filters of the list that one came from."""
         name = f"admin:{self._page_name(page)}"
         url = reverse(name, args=args, current_app=self.admin_site.name)
-        filters = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        filters: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
         return add_preserved_filters(filters, url)
 
     def _page_name(self, page: str) -> str:

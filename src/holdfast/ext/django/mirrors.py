@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import connections, models
 
-from holdfast.ext.django.fields import ModelFlow, flows_of
+from holdfast.ext.django.fields import flows_of
 from holdfast.stores.contract import EntityRow
 
 
@@ -18,15 +18,18 @@ class Mirror(NamedTuple):
     """A column of a model that mirrors the state of a flow."""
 
     model: type[models.Model]
-    flow: ModelFlow[Any]
+    key: models.Field[Any, Any]
+    """The field that the id is taken from."""
     column: str
+    initial: str
+    """The state of a row that has no entity."""
 
 
 @cache
 def mirrors_of(machine: str) -> tuple[Mirror, ...]:
     """Return the columns that mirror the states of a machine's entities."""
     return tuple(
-        Mirror(model, flow, flow.mirror)
+        Mirror(model, flow.field_of(model), flow.mirror, str(flow.flow.initial))
         for model in apps.get_models()
         for flow in flows_of(model).values()
         if flow.mirror is not None
@@ -53,7 +56,7 @@ def hold(entities: Iterable[tuple[str, str]], using: str) -> None:
 def mirror(row: EntityRow, using: str) -> None:
     """Write the state of an entity into the columns that mirror it, in the open transaction."""
     for each in mirrors_of(row.machine):
-        state = str(each.flow.flow.initial) if row.state_type is None else row.state_type
+        state = each.initial if row.state_type is None else row.state_type
         _rows(each, row.id, using).update(**{each.column: state})
 
 
@@ -61,9 +64,10 @@ def _rows(mirror: Mirror, id: str, using: str) -> models.QuerySet[Any]:
     """Return the row of an entity; none for an id that no row of the model can have."""
     rows = mirror.model._base_manager.using(using)
     try:
-        return rows.filter(**{mirror.flow.id: id})
-    except (ValidationError, ValueError):
+        key = mirror.key.to_python(id)
+    except ValidationError:
         return rows.none()
+    return rows.filter(**{mirror.key.attname: key}) if str(key) == id else rows.none()
 
 
 def _has_rows(cls: type) -> bool:

@@ -85,7 +85,8 @@ class DjangoStore(HostedStore):
         rows = [write.entity for write in writes]
 
         def commit(store: Store) -> list[Outcome]:
-            hold([(row.machine, row.id) for row in (*rows, *checks)], self.using)
+            held = [(row.machine, row.id) for row in rows]
+            hold(held + [(check.machine, check.id) for check in checks], self.using)
             outcomes = store.commit(
                 writes,
                 checks=checks,
