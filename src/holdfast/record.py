@@ -66,7 +66,7 @@ class Change(Struct, Generic[S_co, C_co], frozen=True):
     metadata: Mapping[str, Any]
     at: datetime
     from_state: str | None = None
-    """Name of the state decided on; None where the entity does not exist."""
+    """Name of the state decided on; None where the entity does not exist, unless it is a flow's."""
     to_state: str | None = None
     """Name of the state decided; None for a deletion, and where none was decided."""
 

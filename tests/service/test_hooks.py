@@ -491,6 +491,22 @@ def test_a_transaction_is_undone_by_a_callback(bills: Bills, diary: Diary) -> No
     assert diary.hooks[-1] == "on_failure"
 
 
+def test_a_transaction_whose_store_fails_tells_of_it(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """Where nothing could be prepared, and where it could not be committed."""
+    together = bills.begin()
+    together.prepare("b-1", Pay())
+    diary.entries.clear()
+    store.close()
+    with pytest.raises(StoreError):
+        together.prepare("b-2", Pay())
+    assert diary.entries.pop() == ("on_failure", None, "Paid", 0, "StoreError")
+    with pytest.raises(StoreError):
+        together.commit()
+    assert diary.entries == [("on_failure", "Pending", "Paid", 2, "StoreError")]
+
+
 def test_a_key_that_was_used_calls_no_hook(bills: Bills, diary: Diary) -> None:
     """The first transition had its hooks."""
     bills.handle("b-1", Pay(), key="k")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 from holdfast.errors import (
     DefinitionError,
     NotFoundError,
+    StoreError,
     TransactionClosedError,
     ValidationError,
     VersionConflictError,
@@ -23,7 +24,13 @@ from holdfast.service.call import check_commandless, check_id, check_request
 from holdfast.service.commit import commit, first_conflict
 from holdfast.service.decide import Binding
 from holdfast.service.draft import Draft
-from holdfast.service.hooks import HookRaised, after_commit, after_failure, with_hooks
+from holdfast.service.hooks import (
+    HookRaised,
+    after_commit,
+    after_failure,
+    tried_blindly,
+    with_hooks,
+)
 from holdfast.service.plan import Plans
 from holdfast.service.requests import Begin, Commit, Decide, Load, Plan, World, unwrap
 from holdfast.service.runner import run
@@ -171,7 +178,11 @@ class Stage:
         self._enter()
         try:
             call = check_request(plans.machine, request)
-            draft = yield from self._load(plans, call.id, call.key)
+            try:
+                draft = yield from self._load(plans, call.id, call.key)
+            except StoreError as error:
+                yield from after_failure([tried_blindly(plans.binding, call)], [error])
+                raise
             _, tokens = yield Begin(1)
             try:
                 record: Record[Any] = yield Decide(plans.binding, draft, call, tokens[0])
@@ -226,8 +237,8 @@ class Stage:
         if not found:
             return []
         decided = [each for draft, _ in self._touched.values() for each in draft.decided]
-        asked = with_hooks(plans.binding, Commit(writes, checks=checks, atomic=True), decided)
         try:
+            asked = with_hooks(plans.binding, Commit(writes, checks=checks, atomic=True), decided)
             raised = yield from self._commit(plans, asked)
         except Exception as error:
             yield from after_failure(decided, [error] * len(decided))

@@ -55,14 +55,16 @@ def test_what_follows_the_commit_is_the_callers(
     assert stands(bills) == (2, "Paid")
 
 
-def test_somebody_must_tell_of_the_commit(bills: Bills, connection: Any) -> None:
+def test_somebody_must_tell_of_the_commit(bills: Bills, diary: Diary, connection: Any) -> None:
     """A command with callbacks after the commit is refused without; what reads is not."""
     joined = bills.on(connection)
     assert joined.get("b-1").version == 1
     with pytest.raises(DefinitionError, match="on_commit="):
         joined.handle("b-1", Pay())
+    assert diary.hooks == ["guard", "guard 2", "on_failure"]
     with pytest.raises(DefinitionError, match="on_commit="), joined.begin() as together:
         together.prepare("b-1", Pay())
+    assert diary.hooks[3:] == ["guard", "guard 2", "on_failure"]
     assert joined.get("b-1").version == 1
 
 

@@ -141,7 +141,10 @@ class FlowType(type):
     def transition(
         cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
     ) -> Transitions:
-        """Allow the transitions from each state to each other; without `from_` from any state."""
+        """Allow the transitions from each state to each other.
+
+        Without `from_` they are from every state that is declared by then, but to itself.
+        """
         location = caller()
         expect_options("transition", misspelt, ("from_", "to"), location)
         if to is None:
