@@ -6,14 +6,17 @@ CPython looks for signals at the start of a function, after a call and at the en
 from __future__ import annotations
 
 import dis
+import inspect
 import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
+from threading import get_ident
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import pytest
@@ -41,30 +44,80 @@ class Interrupt(BaseException):
 
 
 class Interrupts:
-    """Raises an interrupt in the thread that it traces, at one of the places where one can come."""
+    """Raises an interrupt in the thread that it follows, at one of the places where one can come.
+
+    The places are counted from 1.
+    """
 
     def __init__(self, place: int) -> None:
         self.left = place
         self.came_into: str | None = None
         """The name of the function that it came into."""
         self._looks: dict[FrameType, bool] = {}
+        self._thread: int | None = None
 
-    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        """Follow what happens in the module of the group commit."""
+    @contextmanager
+    def follow(self) -> Generator[None]:
+        """Follow what this thread does in the module of the group commit."""
+        if sys.version_info >= (3, 12):
+            self._thread = get_ident()
+            monitoring, tool = sys.monitoring, 4
+            monitoring.use_tool_id(tool, "interrupts")
+            try:
+                monitoring.register_callback(tool, monitoring.events.INSTRUCTION, self._step)
+                for code in codes_of(group_module):
+                    monitoring.set_local_events(tool, code, monitoring.events.INSTRUCTION)
+                yield
+            finally:
+                for code in codes_of(group_module):
+                    monitoring.set_local_events(tool, code, 0)
+                monitoring.free_tool_id(tool)
+        else:
+            sys.settrace(self._trace)
+            try:
+                yield
+            finally:
+                sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if frame.f_code.co_filename != group_module.__file__:
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         if event == "opcode":
-            looked = self._looks.get(frame, False)
-            name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            self._looks[frame] = name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
-            if looked:
-                self.left -= 1
-                if self.left == 0:
-                    self.came_into = frame.f_code.co_name
-                    raise Interrupt
-        return self.trace
+            self._come(frame, frame.f_lasti, is_entered=False)
+        return self._trace
+
+    def _step(self, code: CodeType, offset: int) -> None:
+        if get_ident() == self._thread:  # RESUME, which looks for signals, is not told
+            frame = inspect.currentframe()
+            assert frame is not None
+            assert frame.f_back is not None
+            self._come(frame.f_back, offset, is_entered=True)
+
+    def _come(self, frame: FrameType, offset: int, *, is_entered: bool) -> None:
+        looked = self._looks.get(frame, is_entered)
+        name = dis.opname[frame.f_code.co_code[offset]]
+        self._looks[frame] = name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+        if looked:
+            self.left -= 1
+            if self.left == 0:
+                self.came_into = frame.f_code.co_name
+                raise Interrupt
+
+
+def codes_of(module: ModuleType) -> Iterator[CodeType]:
+    """Yield the code of all functions of a module."""
+    found = [
+        member.__code__
+        for owner in (module, *filter(inspect.isclass, vars(module).values()))
+        for member in vars(owner).values()
+        if inspect.isfunction(member) and member.__module__ == module.__name__
+    ]
+    while found:
+        code = found.pop()
+        yield code
+        found += [each for each in code.co_consts if isinstance(each, CodeType)]
 
 
 class Scene:
@@ -101,13 +154,10 @@ class Scene:
 
     def _commit(self, name: str) -> None:
         try:
-            if name == "victim":
-                sys.settrace(self.interrupts.trace)
-            self.answers[name] = self.group.commit(WRITES)
+            with self.interrupts.follow() if name == "victim" else nullcontext():
+                self.answers[name] = self.group.commit(WRITES)
         except BaseException as error:  # noqa: BLE001 (the answer)
             self.answers[name] = error
-        finally:
-            sys.settrace(None)
 
     def end(self) -> None:
         """Let the first thread go on, and wait for all of them."""
@@ -200,6 +250,7 @@ def scene_signals(path: str) -> None:
     assert len(answers) > 5, answers
     assert refusals == {REFUSAL}
     assert faults(store) == []
+    store.close()
     print("played")
 
 
