@@ -224,10 +224,10 @@ def test_callbacks_that_break_a_constraint_undo_the_transition(shop: Shop) -> No
     assert shop.stored(id) == ["cancelled"]
 
 
-@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
 @pytest.mark.parametrize("kind", ["before", "after"])
 def test_a_callback_that_ends_the_transaction_is_refused(shop: Shop, kind: str, end: str) -> None:
-    """It would leave half of the transition, or give it to whoever has the connection next."""
+    """Nothing is committed by it: no transition, and nothing that the session did before."""
     id = shop.new_order()
 
     def finish(order: Order) -> None:
@@ -236,11 +236,40 @@ def test_a_callback_that_ends_the_transaction_is_refused(shop: Shop, kind: str, 
     shop.script.acts = {kind: finish}
     with shop.sessions() as session:
         flow = shop.flow(session.get_one(Order, id))
-        with pytest.raises(StoreError, match="a hook ended the transaction"):
+        session.add(Parcel(order_id=id))
+        told = "a hook would commit" if end == "commit" else "a hook ended"
+        with pytest.raises(StoreError, match=f"{told} the transaction of the session"):
             flow.transition_to("paid")
         session.rollback()
-    kept = ["paid"] if (kind, end) == ("after", "commit") else []
-    assert shop.stored(id) == kept
+        assert session.scalars(select(Parcel)).all() == []
+    assert shop.stored(id) == []
+
+
+def test_a_callback_may_end_savepoints_of_its_own(shop: Shop) -> None:
+    """It is told that it cannot commit what is around them, and may go on."""
+    id = shop.new_order()
+
+    def act(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        with session.begin_nested():
+            session.add(Parcel(order_id=1))
+        session.begin_nested()
+        session.add(Parcel(order_id=2))
+        with pytest.raises(StoreError, match="a hook would commit"):
+            session.commit()
+
+    shop.script.acts = {"before": act, "after": act}
+    with shop.sessions() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        flow.transition_to("paid")
+        assert len(session.scalars(select(Parcel)).all()) == 4
+        session.rollback()
+        assert flow.current_state == "pending"
+        flow.transition_to("paid")
+        session.commit()
+        assert len(session.scalars(select(Parcel)).all()) == 4
+    assert shop.stored(id) == ["paid"]
 
 
 def test_callbacks_may_transition_others(shop: Shop) -> None:

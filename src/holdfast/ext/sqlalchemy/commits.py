@@ -1,4 +1,7 @@
-"""What is to follow a session's commit: it waits for the outermost, and goes with a rollback."""
+"""What is to follow a session's commit: it waits for the outermost, and goes with a rollback.
+
+And who may not commit: callbacks that run in the transaction.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from holdfast.errors import StoreError
 Function = Callable[[], None]
 
 _KEY = "holdfast.due"
+_HELD = "holdfast.held"
 
 
 def follow(session: Session, function: Function) -> None:
@@ -28,6 +32,20 @@ def follow(session: Session, function: Function) -> None:
         event.listen(session, "after_commit", due.on_commit)
         event.listen(session, "after_transaction_end", due.on_end)
     due.add(session, function)
+
+
+@contextmanager
+def held_open(session: Session, savepoint: SessionTransaction, refusal: str) -> Generator[None]:
+    """Refuse meanwhile, with StoreError, to commit a savepoint, and so what is around it."""
+    held: dict[SessionTransaction, str] | None = session.info.get(_HELD)
+    if held is None:
+        held = session.info[_HELD] = {}
+        event.listen(session, "before_commit", _refuse_held)
+    held[savepoint] = refusal
+    try:
+        yield
+    finally:
+        del held[savepoint]
 
 
 class Due:
@@ -61,6 +79,13 @@ class Due:
             _call(session, functions)
         else:
             self._functions.setdefault(around, []).extend(functions)
+
+
+def _refuse_held(session: Session) -> None:
+    nested = session.get_nested_transaction()
+    held: dict[SessionTransaction, str] = session.info[_HELD]
+    if nested in held:
+        raise StoreError(held[nested])
 
 
 def _current(session: Session) -> SessionTransaction | None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util.concurrency import await_only
 
 from holdfast.errors import StoreError
-from holdfast.ext.sqlalchemy.commits import follow
+from holdfast.ext.sqlalchemy.commits import follow, held_open
 from holdfast.ext.sqlalchemy.engines import (
     begin,
     driver_of,
@@ -95,8 +95,9 @@ class SessionStore(HostedStore):
         nested = session.begin_nested()
         try:
             with nested:
-                result = act(self._inside(nested))
-                session.flush()
+                with held_open(session, nested, self._refusal("would commit")):
+                    result = act(self._inside(nested))
+                    session.flush()
                 self._expect_open(nested)
             return result
         except KeptBack as kept:
@@ -155,10 +156,13 @@ class SessionStore(HostedStore):
 
     def _expect_open(self, nested: SessionTransaction) -> None:
         if not nested.is_active:
-            raise StoreError(
-                f"a hook ended the transaction of the session that {self.url} is joined to; leave "
-                "commit() and rollback() to who began it"
-            )
+            raise StoreError(self._refusal("ended"))
+
+    def _refusal(self, what: str) -> str:
+        return (
+            f"a hook {what} the transaction of the session that {self.url} is joined to; leave "
+            "commit() and rollback() to who began it"
+        )
 
     def _joined(self, connection: Connection) -> Store:
         """Return the store on the driver's connection, which is asked once which store it is."""
