@@ -132,6 +132,47 @@ def test_an_engine_that_begins_by_itself_is_left_to_it(tmp_path: Path, statement
     engine.dispose()
 
 
+def test_an_engine_where_nobody_begins_is_found_out(plain: Shop) -> None:
+    """Without its events, an isolation level of None is no sign that a savepoint is one."""
+    id = plain.new_order()
+    engine = engine_for(plain.url, connect_args={"isolation_level": None})
+    with Session(engine, info={"script": plain.script}) as session:
+        with session.begin_nested():
+            flow = plain.flow(session.get_one(Order, id))
+            with pytest.raises(StoreError, match=r"call nest_savepoints\(engine\)"):
+                flow.transition_to("paid")
+        session.rollback()
+        flow.transition_to("cancelled")
+        session.rollback()
+        assert flow.current_state == "pending"
+    engine.dispose()
+    assert plain.stored(id) == []
+
+
+class CommitsByItself(sqlite3.Connection):
+    """A connection as Python 3.12 and later make it with `autocommit=True`."""
+
+    autocommit = True
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def rollback(self) -> None:
+        """Do nothing."""
+
+
+def test_the_driver_s_autocommit_is_refused(plain: Shop) -> None:
+    """Its commit does nothing, so what was begun there would never be committed."""
+    id = plain.new_order()
+    engine = engine_for(plain.url, connect_args={"factory": CommitsByItself})
+    with Session(engine, info={"script": plain.script}) as session:
+        flow = plain.flow(session.get_one(Order, id))
+        with pytest.raises(StoreError, match="AUTOCOMMIT"):
+            flow.transition_to("paid")
+    engine.dispose()
+    assert plain.script.took() == ["guard paid", "on_failure paid"]
+
+
 def test_autocommit_is_refused(tmp_path: Path) -> None:
     """Nothing could be undone there."""
     url = f"sqlite:///{tmp_path}/auto.db"

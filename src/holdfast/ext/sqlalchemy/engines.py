@@ -89,10 +89,10 @@ def begin(session: Session, binding: Mapping[str, Any]) -> None:
     driver = driver_of(connection)
     if not isinstance(driver, sqlite3.Connection):
         return
-    if _commits_by_itself(connection):
+    if _commits_by_itself(connection, driver):
         raise StoreError(
             "the connection of the session is in AUTOCOMMIT, where no transaction can be joined; "
-            "nothing was written: leave isolation_level as it is"
+            "nothing was written: leave isolation_level and autocommit as they are"
         )
     seen = _begun.setdefault(root, WeakSet())
     if connection in seen and driver.in_transaction:
@@ -133,10 +133,13 @@ def _nests(connection: Connection, driver: sqlite3.Connection) -> bool:
     """Whether a savepoint on the connection is known to lie within a transaction."""
     if connection.info.get(_NESTS) or getattr(driver, "autocommit", None) is False:
         return True
-    return driver.isolation_level is None  # somebody begins for himself, as SQLAlchemy's docs say
+    # Somebody begins for himself, as SQLAlchemy's docs say.
+    return driver.isolation_level is None and bool(connection.dispatch.begin)
 
 
-def _commits_by_itself(connection: Connection) -> bool:
+def _commits_by_itself(connection: Connection, driver: sqlite3.Connection) -> bool:
+    if getattr(driver, "autocommit", None) is True:
+        return True
     levels = (
         connection.get_execution_options().get("isolation_level"),
         getattr(connection.dialect, "_on_connect_isolation_level", None),
