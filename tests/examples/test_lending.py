@@ -6,10 +6,13 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from holdfast import GuardFailedError, InvalidTransitionError, Service, open_store
 from holdfast.examples.lending import Desk, LoanFlow, open_library
@@ -60,6 +63,47 @@ def test_a_reader_has_two_books_at_most(desk: Desk) -> None:
         desk.lend("Persuasion", "ada")
     desk.lend("Persuasion", "bob")
     assert len(out(desk)) == 3
+
+
+def test_two_desks_do_not_lend_the_same_copy(desk: Desk, url: str) -> None:
+    """The later one is refused, although a copy was there when it looked the book up."""
+    with (
+        open_library(url, clerk="nils") as other,
+        before_next_flush(lambda: other.lend("Ulysses", "bob")),
+        pytest.raises(GuardFailedError, match="every copy is lent"),
+    ):
+        desk.lend("Ulysses", "ada")
+    assert out(desk) == [("Ulysses", "bob")]
+
+
+def test_two_desks_count_what_comes_back(postgres_url: str) -> None:
+    """Neither overwrites what the other has counted."""
+    with (
+        open_library(postgres_url, clerk="mira") as desk,
+        open_library(postgres_url, clerk="nils") as other,
+    ):
+        desk.buy("Emma", 2)
+        numbers = [desk.lend("Emma", reader) for reader in ("ada", "bob")]
+        with before_next_flush(lambda: other.take_back(numbers[1])):
+            desk.take_back(numbers[0])
+        assert [desk.lend("Emma", reader) for reader in ("cleo", "dan")] == [3, 4]
+
+
+@contextmanager
+def before_next_flush(act: Callable[[], object]) -> Generator[None]:
+    """Do something while another desk is about to write."""
+    due = [act]
+
+    def flushes(*_: object) -> None:
+        if due:
+            due.pop()()
+
+    event.listen(Session, "before_flush", flushes)
+    try:
+        yield
+    finally:
+        event.remove(Session, "before_flush", flushes)
+    assert not due
 
 
 def test_a_lost_book_may_be_found(desk: Desk, url: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, object_session
 
 from holdfast import Change, CommandRejectedError, Transition
-from holdfast.examples.lending.model import Loan, LoanFlow
+from holdfast.examples.lending.model import Book, Loan, LoanFlow
 
 MOST = 2
 """How many books one reader may have at a time."""
@@ -16,11 +16,15 @@ MOST = 2
 
 @LoanFlow.guard(to=LoanFlow.lent, reason="every copy is lent")
 def has_a_copy(loan: Loan) -> bool:
+    # Another desk may have lent it since it was loaded, and from here to the commit none can:
+    # PostgreSQL locks the row now, and SQLite locked the file when the loan was inserted.
+    _session(loan).refresh(loan.book, with_for_update=True)
     return loan.book.copies > 0
 
 
 @LoanFlow.guard(to=LoanFlow.lent)
 def has_not_too_many(loan: Loan, change: Change) -> bool:
+    # Nothing locks a reader: on PostgreSQL two desks at once may lend one book more.
     theirs = select(func.count(Loan.id)).where(Loan.reader == loan.reader)
     count = _session(loan).scalars(theirs.where(Loan.in_state("lent"))).one()
     if count >= MOST:
@@ -30,12 +34,12 @@ def has_not_too_many(loan: Loan, change: Change) -> bool:
 
 @LoanFlow.before(to=LoanFlow.lent)
 def take_from_the_shelf(loan: Loan) -> None:
-    loan.book.copies -= 1
+    loan.book.copies = Book.copies - 1  # counted by the database: others count too
 
 
 @LoanFlow.before(to=LoanFlow.returned)
 def put_on_the_shelf(loan: Loan) -> None:
-    loan.book.copies += 1
+    loan.book.copies = Book.copies + 1
 
 
 @LoanFlow.after_commit()
