@@ -147,6 +147,28 @@ def test_a_state_that_is_none_is_refused() -> None:
         Seat.not_in_state(Order)
 
 
+def test_states_that_are_no_names_are_refused() -> None:
+    """A list of them among others; and a class that is mapped to nothing has no states."""
+    with pytest.raises(QueryError, match=r"\['paid', 'shipped'\] is no state of order"):
+        Order.in_state(["paid", "shipped"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(QueryError, match="None is no state of order"):
+        Order.not_in_state(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DefinitionError, match="Stateful'> is no mapped class of SQLAlchemy"):
+        Stateful.in_state("paid")
+
+
+def test_a_query_can_be_printed() -> None:
+    """Without a database, as PostgreSQL would be asked."""
+    last = Order.most_recent_transition()
+    for query in (
+        select(Order.id).where(Order.in_state("paid")),
+        select(Order.id).where(Order.in_state("pending")),
+        select(last.actor, last.at),
+        select(Ticket.id).where(Ticket.not_in_state("open")),
+    ):
+        assert "holdfast." in str(query)
+
+
 def test_the_most_recent_transition_is_columns(session: Session) -> None:
     """They are selected, compared and sorted by, and NULL where there was none."""
     last = Order.most_recent_transition()

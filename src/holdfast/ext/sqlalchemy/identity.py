@@ -38,6 +38,13 @@ class Terms(Struct, frozen=True):
         return column
 
     @property
+    def is_key(self) -> bool:
+        """Whether ids are the primary key."""
+        mapper = mapper_of(self.model)
+        keys = [mapper.get_property_by_column(each).key for each in mapper.primary_key]
+        return keys == [self.id_attribute]
+
+    @property
     def kind(self) -> Kind:
         """What ids are in the database; raises DefinitionError for what has no one text."""
         return _kind_of(self.id_column, self.model)
@@ -45,8 +52,7 @@ class Terms(Struct, frozen=True):
     def text_of(self, instance: object) -> str:
         """Return the id of an instance, as the store keeps it; raises StoreError without one."""
         key: tuple[Any, ...] | None = inspect(instance).identity
-        is_key = self.id_column is mapper_of(self.model).primary_key[0]
-        value = key[0] if key and is_key else getattr(instance, self.id_attribute)  # no SQL
+        value = key[0] if key and self.is_key else getattr(instance, self.id_attribute)  # no SQL
         if value is None:
             raise StoreError(
                 f"{instance!r:.80} has no {self.id_attribute}, which is the id of its entity; "
@@ -111,8 +117,13 @@ def mapper_of(model: type) -> Mapper[Any]:
     """Return how a model is mapped; raises DefinitionError for what is none."""
     found: object = inspect(model, raiseerr=False)
     if not isinstance(found, Mapper):
-        raise DefinitionError(f"{model!r:.80} is no mapped class of SQLAlchemy")
+        raise not_mapped(model)
     return found
+
+
+def not_mapped(model: object) -> DefinitionError:
+    """Return what to raise for what is no model."""
+    return DefinitionError(f"{model!r:.80} is no mapped class of SQLAlchemy")
 
 
 def _primary_key(mapper: Mapper[Any]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Select, and_, exists, false, inspect, select, true
 
 from holdfast.errors import QueryError
-from holdfast.ext.sqlalchemy.identity import Governor, Terms, terms_of
+from holdfast.ext.sqlalchemy.identity import Governor, Terms, not_mapped, terms_of
 from holdfast.ext.sqlalchemy.recent import MostRecentTransition
 from holdfast.ext.sqlalchemy.tables import entities, id_as_text, is_id, text_as_id
 
@@ -70,13 +70,19 @@ def _asked(
     terms = terms_of(_model_of(cls), machine)
     names = terms.machine.state_codec.names
     known = {*names.values()}
-    found = [str(each) if isinstance(each, str) else names.get(each, repr(each)) for each in states]
+    found = [_name_of(each, names) for each in states]
     for name in found:
         if name not in known:
             raise QueryError(
                 f"{name:.80} is no state of {terms.machine.name}; use {', '.join(sorted(known))}"
             )
     return terms, list(dict.fromkeys(found))
+
+
+def _name_of(state: object, names: Mapping[type[Any], str]) -> str:
+    if isinstance(state, str):
+        return str(state)
+    return names.get(state, repr(state)) if isinstance(state, type) else repr(state)
 
 
 def _is_of_entity(
@@ -115,7 +121,10 @@ def _ids(cls: type, terms: Terms) -> Any:
 
 def _model_of(cls: type) -> type:
     """Return the model itself, of which `cls` may be an alias in a query."""
-    model: type = inspect(cls).mapper.class_
+    found: Any = inspect(cls, raiseerr=False)
+    if found is None:
+        raise not_mapped(cls)
+    model: type = found.mapper.class_
     return model
 
 

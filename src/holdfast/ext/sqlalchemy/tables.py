@@ -67,6 +67,8 @@ class StoreTable(TableClause):
 
 @compiles(StoreTable)
 def _no_table(element: StoreTable, compiler: Any, **options: Any) -> str:
+    if compiler.dialect.name == "default":  # what a query is printed with
+        return _postgres_table(element, compiler, **options)
     raise CompileError(f"a store is on SQLite or PostgreSQL, not on {compiler.dialect.name}")
 
 
