@@ -126,6 +126,26 @@ def test_they_use_the_session(shop: Shop) -> None:
         assert len(session.scalars(select(Parcel)).all()) == 2
 
 
+def test_they_use_a_session_that_begins_nothing_by_itself(shop: Shop) -> None:
+    """It is begun for each of them."""
+    id = shop.new_order()
+
+    def send(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.add(Parcel(order_id=order.id))
+
+    shop.script.acts = {"after_commit": send}
+    with shop.sessions(autobegin=False) as session:
+        with session.begin():
+            flow = shop.flow(session.get_one(Order, id))
+            flow.transition_to("paid")
+            flow.transition_to("shipped")
+        assert not session.in_transaction()
+        with session.begin():
+            assert len(session.scalars(select(Parcel)).all()) == 2
+
+
 def test_one_that_fails_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and neither the commit nor its caller hears of it."""
     id = shop.new_order()

@@ -103,6 +103,8 @@ def _call(session: Session, functions: Sequence[Function]) -> None:
     with _after_the_block(session):
         for function in functions:
             try:
+                if not session.autobegin:
+                    session.begin()
                 function()
                 if session.in_transaction():
                     session.commit()
