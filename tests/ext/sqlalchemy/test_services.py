@@ -5,7 +5,15 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
 from tests.ext.sqlalchemy.shop import (
     Base,
     Free,
@@ -19,14 +27,16 @@ from tests.ext.sqlalchemy.shop import (
     seat,
 )
 
-from holdfast import AsyncService, Machine, Service
+from holdfast import AsyncService, Machine, Service, open_store
 from holdfast.errors import (
     DefinitionError,
     InvalidTransitionError,
     NotFoundError,
+    StoreError,
     VersionConflictError,
 )
-from holdfast.ext.sqlalchemy import joined
+from holdfast.ext.sqlalchemy import Stateful, joined
+from holdfast.stores.contract import Store
 
 
 def test_a_service_takes_part(shop: Shop) -> None:
@@ -80,6 +90,58 @@ def test_the_state_is_mirrored_in_the_model(shop: Shop) -> None:
         session.commit()
     with shop.sessions() as session:
         assert [session.get_one(Seat, name).status for name in ("1a", "1b")] == ["Taken", "Taken"]
+
+
+def test_the_state_is_mirrored_in_what_was_just_added(shop: Shop) -> None:
+    """Nothing of it was loaded yet, nor is it when the commit expires nothing."""
+    with shop.sessions(expire_on_commit=False) as session:
+        session.add(new := Seat(name="1a"))
+        seats = joined(Service(seat, shop.store), session, model=Seat)
+        seats.handle("1a", Take("alice"))
+        assert new.status == "Taken"
+        session.commit()
+        assert new.status == "Taken"
+    with shop.sessions() as session:
+        assert session.get_one(Seat, "1a").status == "Taken"
+
+
+def test_the_state_is_mirrored_where_a_model_inherits_it(shop: Shop) -> None:
+    """And where the id is not its key."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Place(Stateful, Own):
+        __tablename__ = "places"
+        __machine__ = seat
+        __machine_id__ = "name"
+        __machine_state__ = "status"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(10))
+        kind: Mapped[str]
+        status: Mapped[str | None]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "place"}  # noqa: RUF012
+
+    class Box(Place):
+        __tablename__ = "boxes"
+        __machine_id__ = "number"
+        number: Mapped[int] = mapped_column(ForeignKey("places.id"), primary_key=True)
+        __mapper_args__ = {"polymorphic_identity": "box"}  # noqa: RUF012
+
+    class Stool(Place):
+        __mapper_args__ = {"polymorphic_identity": "stool"}  # noqa: RUF012
+
+    Own.metadata.create_all(shop.engine)
+    with Session(shop.engine) as session:
+        places = [Place(name="p"), Stool(name="s"), Box(name="b"), Box(name="other")]
+        session.add_all(places)
+        session.commit()
+        for place, id in zip(places, ("p", "s", "3"), strict=False):
+            seats = joined(Service(seat, shop.store), session, model=type(place))
+            seats.handle(id, Take("alice"))
+        assert [place.status for place in places] == ["Taken", "Taken", "Taken", None]
+        session.commit()
+        assert [place.status for place in places] == ["Taken", "Taken", "Taken", None]
 
 
 def test_what_came_too_late_is_not_mirrored(shop: Shop) -> None:
@@ -137,6 +199,19 @@ def test_one_service_serves_the_sessions_of_all_threads(shop: Shop) -> None:
     assert [each.id for each in Service(seat, shop.store).find()] == ["t0", "t1", "t3"]
 
 
+def test_a_connection_forgets_stores_that_come_and_go(shop: Shop) -> None:
+    """It outlives them, in the pool of the engine."""
+    kept: set[Store] = set()
+    for number in range(20):
+        with open_store(shop.url) as store, Session(shop.engine) as session:
+            joined(Service(seat, store), session).handle(f"s{number}", Take("alice"))
+            kept.update(session.connection().info["holdfast.joined"].values())
+            session.commit()
+    with Session(shop.engine) as session:
+        assert len(kept) == 20
+        assert len(kept.intersection(session.connection().info["holdfast.joined"].values())) <= 8
+
+
 def test_a_joined_service_can_be_joined_elsewhere(shop: Shop) -> None:
     """It is on the store again, and not on two sessions."""
     with shop.sessions() as session:
@@ -156,6 +231,12 @@ def test_what_does_not_fit_is_refused(shop: Shop) -> None:
     with Session(shop.engine) as session:
         with pytest.raises(DefinitionError, match="is joined by a Service"):
             joined(AsyncService(seat, shop.store), session)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with pytest.raises(DefinitionError, match="joins a session, not sessionmaker"):
+            joined(Service(seat, shop.store), shop.sessions)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with pytest.raises(DefinitionError, match="joined takes a Service or an AsyncService"):
+            joined(seat, session)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with pytest.raises(StoreError, match="is joined to a session, whose connection it takes"):
+            joined(Service(seat, shop.store), session).on(session.connection())
         with pytest.raises(DefinitionError, match="no mapped class"):
             joined(Service(seat, shop.store), session, model=Take)
         driver = session.connection().connection.driver_connection

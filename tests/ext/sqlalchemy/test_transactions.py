@@ -491,3 +491,16 @@ def test_a_store_elsewhere_is_refused(shop: Shop) -> None:
             pytest.raises(StoreError, match="in no database that a session could reach"),
         ):
             flow_of(OrderFlow, order, store=memory)
+
+
+def test_what_is_no_flow_and_no_store_is_refused(shop: Shop) -> None:
+    """It says what they are."""
+    with shop.sessions() as session:
+        order = Order()
+        session.add(order)
+        for flow in (None, Order, OrderFlow.machine):
+            with pytest.raises(DefinitionError, match="flow_of takes a flow, not"):
+                flow_of(flow, order, store=shop.store)  # type: ignore[arg-type, type-var]  # pyright: ignore[reportArgumentType]
+        for store in (None, shop.url):
+            with pytest.raises(DefinitionError, match="the store is what open_store returns"):
+                flow_of(OrderFlow, order, store=store)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -7,7 +7,7 @@ from copy import copy
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import inspect, update
+from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, object_session, scoped_session
 
@@ -15,8 +15,10 @@ from holdfast import AsyncService, Flow, Service
 from holdfast.errors import DefinitionError, StoreError
 from holdfast.ext.sqlalchemy.commits import follow
 from holdfast.ext.sqlalchemy.engines import expect_awaited
-from holdfast.ext.sqlalchemy.identity import AnyMachine, mapper_of, terms_of
+from holdfast.ext.sqlalchemy.identity import AnyMachine, Terms, mapper_of, terms_of
 from holdfast.ext.sqlalchemy.stores import AwaitedSessionStore, SessionStore
+from holdfast.machine.flow.definition import FlowType
+from holdfast.service.plan import check_fit
 from holdfast.service.runner import SyncWorld
 from holdfast.stores.contract import Store, Write
 
@@ -60,6 +62,8 @@ def joined(
 
     Raises DefinitionError for a session that does not fit the service, or a model that does not.
     """
+    if not isinstance(service, Service | AsyncService):
+        raise DefinitionError(f"joined takes a Service or an AsyncService, not {service!r:.80}")
     binding: Mapping[str, Any] = {} if model is None else {"mapper": mapper_of(model)}
     binding = binding if bind_arguments is None else bind_arguments
     wrote = None if model is None else _mirror_in(model, service.machine)
@@ -72,6 +76,8 @@ def joined(
         awaited = partial(_awaited_of, session)
         around.store = AwaitedSessionStore(service.store, awaited, binding, wrote)
         return around.on(session, on_commit=lambda after: follow(awaited().sync_session, after))
+    if not isinstance(session, Session | scoped_session):
+        raise DefinitionError(f"{service} joins a session, not {session!r:.80}")
     if not isinstance(around, Service):
         raise DefinitionError(f"{session!r:.80} is joined by a Service, not by {service}")
     around.store = SessionStore(service.store, partial(_session_of, session), binding, wrote)
@@ -91,7 +97,10 @@ def flow_of(
     With an AsyncSession this and what the flow does is called in `session.run_sync`. Raises
     StoreError where the instance is in no session.
     """
+    if not isinstance(flow, FlowType):
+        raise DefinitionError(f"flow_of takes a flow, not {flow!r:.80}")
     terms = terms_of(type(object), flow, id=id, state=state)
+    check_fit(terms.machine, store)
     binding = {"mapper": mapper_of(type(object))}
 
     def find() -> Session:
@@ -127,11 +136,19 @@ def _mirror_in(model: Any, machine: AnyMachine) -> Callable[[Session, Write], No
         value = terms.value_of(row.id)
         if row.machine != terms.machine.name or value is None:
             return
-        own = getattr(terms.model, terms.id_attribute) == value
-        state = terms.mirrored(row.state_type)
-        session.execute(update(terms.model).where(own).values({attribute: state}))
+        for instance in _instances(session, terms, value):
+            setattr(instance, attribute, terms.mirrored(row.state_type))
 
     return mirror
+
+
+def _instances(session: Session, terms: Terms, id: object) -> list[Any]:
+    """Return those with an id: the one that the session has, or those in the database."""
+    if terms.is_key:
+        found = session.get(terms.model, id)
+        return [] if found is None else [found]
+    own = getattr(terms.model, terms.id_attribute) == id
+    return list(session.scalars(select(terms.model).where(own)).unique())
 
 
 def _session_around(object: Any, binding: Mapping[str, Any], store: Store) -> Session:

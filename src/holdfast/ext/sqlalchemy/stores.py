@@ -35,6 +35,8 @@ from holdfast.stores.hosted import HostedStore
 T = TypeVar("T")
 
 _JOINED = "holdfast.joined"
+_MOST_JOINED = 8
+"""How many stores a connection keeps, which outlives them in the pool of its engine."""
 
 
 class SessionStore(HostedStore):
@@ -111,6 +113,13 @@ class SessionStore(HostedStore):
         """See `Store.around`: it is always inside."""
         return Around(self, lambda function: follow(self._find(), function))
 
+    def on(self, connection: object) -> Store:
+        """Refuse a transaction beside the session's."""
+        raise StoreError(
+            f"{self.url} is joined to a session, whose connection it takes, and cannot be joined "
+            f"to {connection!r:.80} besides"
+        )
+
     def migrate(self) -> None:
         """Refuse what is no part of a transaction."""
         raise StoreError(f"{self.url} is not migrated in a session; call migrate() of the store")
@@ -169,6 +178,8 @@ class SessionStore(HostedStore):
         driver = driver_of(connection)
         known: dict[object, Store] = connection.info.setdefault(_JOINED, {})
         if self.identity not in known:
+            if len(known) == _MOST_JOINED:
+                del known[next(iter(known))]
             known[self.identity] = self.base.on(driver)
         return known[self.identity]
 
