@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import pytest
 from django.db import connection, models, transaction
+from django.test.utils import isolate_apps
 from tests.ext.django.shop.models import Note, Order, Parcel, PaymentFlow
 
 from holdfast import QueryError, Service, ValidationError
 from holdfast.ext.django import (
+    FlowManager,
+    ModelFlow,
     current_state,
     in_state,
     most_recent_transition,
@@ -136,6 +140,35 @@ def test_rows_are_found_whatever_the_size_of_their_key(key: int) -> None:
     assert Order.objects.in_state("cancelled").get().pk == key
     assert Order.objects.not_in_state("pending").get().pk == key
     assert Order.objects.in_state("pending").count() == 0
+
+
+@isolate_apps("tests.ext.django.shop")
+def test_rows_are_found_whatever_the_collation_of_their_key(project: str) -> None:
+    """Ids are compared byte by byte, and keys as their column says."""
+
+    class Word(models.Model):
+        collation = "NOCASE" if project == "sqlite" else "POSIX"
+        word = models.CharField(max_length=9, primary_key=True, db_collation=collation)
+        flow = ModelFlow(PaymentFlow)
+        objects: ClassVar[FlowManager[Word]] = FlowManager()
+
+        class Meta:
+            app_label = "shop"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Word)
+    try:
+        new, old = Word.objects.create(word="new"), Word.objects.create(word="Old")
+        old.flow.transition_to("paid")
+        assert list(Word.objects.in_state("paid")) == [old]
+        assert list(Word.objects.in_state("open")) == [new]
+        assert list(Word.objects.not_in_state("open")) == [old]
+        assert list(Word.objects.with_state().filter(current_state="paid")) == [old]
+        last = Word.objects.annotate(last=most_recent_transition(Word, "version"))
+        assert list(last.filter(last=1)) == [old]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Word)
 
 
 @pytest.mark.parametrize("id", ["not-a-number", "007", "9" * 30, "9" * 19, "\u0661", "1.0"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, F, Func, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Coalesce
 
 from holdfast.errors import QueryError
 from holdfast.ext.django.fields import ModelFlow, flow_of
@@ -157,9 +157,9 @@ def _between(names: Iterable[str]) -> Q:
 
 def _text_of(asked: ModelFlow[Any], model: type[models.Model]) -> Any:
     """Return the expression for the id of the row that the query around is about."""
-    if isinstance(_key_field(asked, model), models.UUIDField):
-        return _UuidText(OuterRef(asked.id), output_field=models.TextField())
-    return Cast(OuterRef(asked.id), models.TextField())
+    is_uuid = isinstance(_key_field(asked, model), models.UUIDField)
+    text = _UuidText if is_uuid else _Text
+    return text(OuterRef(asked.id), output_field=models.TextField())
 
 
 def _key_field(asked: ModelFlow[Any], model: type[models.Model]) -> models.Field[Any, Any]:
@@ -170,7 +170,7 @@ def _key_field(asked: ModelFlow[Any], model: type[models.Model]) -> models.Field
     if isinstance(field, models.IntegerField):
         return models.BigIntegerField()
     if isinstance(field, models.CharField | models.TextField):
-        return models.TextField()
+        return models.TextField(db_collation=field.db_collation)
     if isinstance(field, models.UUIDField):
         return models.UUIDField()
     raise QueryError(
@@ -218,7 +218,11 @@ class _Key(Func):
 
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         """Return it for PostgreSQL, whose casts raise for what they do not take."""
-        return self._as(self._POSTGRES, compiler)
+        text, parameters = self._as(self._POSTGRES, compiler)
+        collation = getattr(self.output_field, "db_collation", None)
+        if collation:  # that of the key, so that its index serves
+            text = f"{text} COLLATE {connection.ops.quote_name(collation)}"
+        return text, parameters
 
     def _as(self, forms: dict[str, str], compiler: Any) -> Any:
         text, parameters = compiler.compile(self.source_expressions[0])
@@ -226,10 +230,18 @@ class _Key(Func):
         return forms.get(self.output_field.get_internal_type(), "{0}").format(text), ()
 
 
-class _UuidText(Func):
-    """A UUID as Python writes it."""
+class _Text(Func):
+    """A key as text, to be compared with ids."""
 
     template = "CAST(%(expressions)s AS text)"
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Return it for PostgreSQL, where a key may have a collation that ids have not."""
+        return self.as_sql(compiler, connection, template=f'{self.template} COLLATE "C"')
+
+
+class _UuidText(_Text):
+    """A UUID as Python writes it."""
 
     def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         """Return it for SQLite, which keeps its digits alone."""
