@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unittest
 from contextlib import nullcontext, suppress
 from threading import Thread
 from time import sleep
 from uuid import uuid4
 
 import pytest
+from django import test
 from django.db import IntegrityError, connections, transaction
 from tests.ext.django.shop.models import Letter, Note, Order, Parcel, Registered
 
@@ -327,3 +329,51 @@ def test_filling_a_mirror_waits_for_transitions_and_sees_them() -> None:
         sleep(0.3)
     other.join()
     assert (order.flow.current_state, order.status) == ("cancelled", "cancelled")
+
+
+def test_a_test_case_of_djangos_undoes_transitions_and_calls_what_follows_when_asked() -> None:
+    """Every test of it is one transaction, around one for all that they share."""
+
+    class Case(test.TestCase):
+        order: Order
+
+        @classmethod
+        def setUpTestData(cls) -> None:
+            cls.order = paid_order()
+
+        def test_first(self) -> None:
+            with self.captureOnCommitCallbacks(execute=True) as callbacks:
+                self.order.flow.transition_to("purchased")
+                assert self.order.calls == ["before", "after"]
+            assert len(callbacks) == 1
+            assert self.order.calls == ["before", "after", "after_commit purchased"]
+
+        def test_second(self) -> None:
+            assert (self.order.flow.current_state, self.order.status) == (
+                "checking_out",
+                "checking_out",
+            )
+            self.order.flow.transition_to("cancelled")
+            assert self.order.calls == []
+
+    result = unittest.TestResult()
+    unittest.TestSuite([Case("test_first"), Case("test_second")]).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (2, [], [])
+    assert Order.objects.count() == store_of().count("order").get("purchased", 0) == 0
+
+
+def test_a_transaction_begun_by_hand_is_joined_but_for_what_follows_its_commit() -> None:
+    """Without autocommit nobody tells of the commit; what an SQLite file needs is said."""
+    parcel = Parcel.objects.create(number="p-1")
+    transaction.set_autocommit(False)
+    try:
+        if connections["default"].vendor == "sqlite":
+            with pytest.raises(StoreError, match="BEGIN IMMEDIATE"):
+                parcel.payment.transition_to("paid")
+            connections["default"].cursor().execute("BEGIN IMMEDIATE")
+        parcel.payment.transition_to("paid")
+        assert parcel.payment.current_state == "paid"
+        transaction.rollback()
+    finally:
+        transaction.set_autocommit(True)
+    assert parcel.payment.current_state == "open"
