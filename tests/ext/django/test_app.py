@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.ext.django.conftest import file, use
 from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow, PaymentFlow
 
 from holdfast import Service, StoreError, VersionConflictError, open_store, transact
-from holdfast.ext.django import ModelFlow, StateField, store_of
+from holdfast.ext.django import DjangoStore, ModelFlow, StateField, store_of
 from holdfast.ext.django.checks import check_models
 from holdfast.stores.sql import load_migrations
 from holdfast.testing.consistency import faults
@@ -162,6 +163,25 @@ def test_a_database_in_memory_will_do() -> None:
     order.flow.transition_to("cancelled")
     assert Order.objects.in_state("cancelled").get() == order
     close_memory()
+
+
+def test_threads_that_come_first_are_given_one_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is who comes once it was closed."""
+    everybody = Barrier(4)
+    init = DjangoStore.__init__
+
+    def wait(self: DjangoStore, using: str) -> None:
+        everybody.wait(5)
+        init(self, using)
+
+    monkeypatch.setattr(DjangoStore, "__init__", wait)
+    with ThreadPoolExecutor(4) as threads:
+        [store] = set(threads.map(store_of, ["nowhere"] * 4))
+    monkeypatch.undo()
+    assert store_of("nowhere") is store
+    store.close()
+    assert store_of("nowhere") is not store
+    assert not store_of("nowhere").is_closed
 
 
 @pytest.mark.usefixtures("sqlite")

@@ -35,9 +35,11 @@ _stores: dict[str, DjangoStore] = {}
 def store_of(using: str = DEFAULT_DB_ALIAS) -> DjangoStore:
     """Return the store in a database of the project, named as in `settings.DATABASES`."""
     store = _stores.get(using)
-    if store is None or store.is_closed:
-        store = _stores[using] = DjangoStore(using)
-    return store
+    if store is not None and not store.is_closed:
+        return store
+    if store is not None:
+        _stores.pop(using, None)
+    return _stores.setdefault(using, DjangoStore(using))  # another thread may have been faster
 
 
 class DjangoStore(HostedStore):
