@@ -88,6 +88,17 @@ def test_a_button_transitions_and_records_who_and_why(client: Client, order: Ord
     assert LogEntry.objects.get().get_change_message() == "Transition to cancelled."
 
 
+def test_enter_in_the_field_of_the_reason_chooses_no_transition(
+    client: Client, order: Order
+) -> None:
+    """Browsers press the first button of the form then, which does nothing."""
+    page = client.get(page_of(order)).content.decode()
+    [form] = re.findall(r'<form class="module holdfast-flow".*?</form>', page, re.DOTALL)
+    first, *others = re.findall(r"<button[^>]*>", form)
+    assert "disabled" in first
+    assert not any("disabled" in each for each in others)
+
+
 def test_the_refusal_of_a_guard_is_shown_with_its_reason(client: Client, order: Order) -> None:
     """Nothing is written."""
     order.flow.transition_to("checking_out")
