@@ -85,11 +85,11 @@ def run(folder: Path, environment: dict[str, str], *command: str) -> str:
 
 def test_the_example_runs_as_its_readme_says(tmp_path: Path, environment: dict[str, str]) -> None:
     """Migrated, filled, and visited: guards refuse, callbacks and transitions are one."""
-    manage = str(FOLDER / "manage.py")
-    run(tmp_path, environment, manage, "migrate", "--verbosity", "0")
-    assert run(tmp_path, environment, manage, "sample") == "4 orders were made.\n"
+    manage = ("-m", "holdfast.examples.django_shop.manage")
+    run(tmp_path, environment, *manage, "migrate", "--verbosity", "0")
+    assert run(tmp_path, environment, *manage, "sample") == "4 orders were made.\n"
     checks = ("makemigrations", "--check", "--dry-run")
-    assert run(tmp_path, environment, manage, *checks) == "No changes detected\n"
+    assert run(tmp_path, environment, *manage, *checks) == "No changes detected\n"
     run(tmp_path, environment, "-c", VISIT)
 
 
@@ -97,6 +97,6 @@ def test_the_readme_names_the_commands_and_the_files() -> None:
     """So that it stays true."""
     text = (FOLDER / "README.md").read_text("utf-8")
     for command in ("migrate", "sample", "createsuperuser", "runserver"):
-        assert f"manage.py {command}" in text
+        assert f"$ python -m holdfast.examples.django_shop.manage {command}\n" in text
     for name in ("flow.py", "models.py", "admin.py", "settings.py"):
         assert f"`{name}`" in text or f"`shop/{name}`" in text

@@ -150,6 +150,19 @@ def test_a_callback_that_hides_an_error_of_the_database_fails_its_transition(
     assert notes() == ["on_failure"]
 
 
+def test_a_callback_may_pass_over_what_failed_in_an_atomic_of_its_own() -> None:
+    """Which is undone alone."""
+    order = paid_order()
+
+    def act() -> None:
+        with suppress(IntegrityError), transaction.atomic():
+            Note(pk=Note.objects.latest("pk").pk).save(force_insert=True)
+
+    order.acts["before"] = order.acts["after"] = act
+    order.flow.transition_to("purchased")
+    assert notes() == ["before", "after", "after_commit purchased"]
+
+
 def test_atomic_commits_a_transition_with_all_the_rest() -> None:
     """Callbacks for after the commit wait for the outermost."""
     order = paid_order()

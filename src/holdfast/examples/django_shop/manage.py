@@ -1,4 +1,4 @@
-"""Django's commands for the example: `python manage.py migrate`, `sample`, `runserver`."""
+"""Django's commands for the example, `migrate`, `sample`, `runserver`: run it with `python -m`."""
 
 from __future__ import annotations
 
