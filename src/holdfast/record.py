@@ -70,6 +70,16 @@ class Change(Struct, Generic[S_co, C_co], frozen=True):
     to_state: str | None = None
     """Name of the state decided; None for a deletion, and where none was decided."""
 
+    @property
+    def actor(self) -> Any:
+        """Who asks for it: `by` in the metadata; None where that is not there."""
+        return self.metadata.get("by")
+
+    @property
+    def reason(self) -> Any:
+        """Why: `reason` in the metadata; None where that is not there."""
+        return self.metadata.get("reason")
+
 
 class Transition(Struct, Generic[S_co, C_co], frozen=True):
     """One entry of the log."""

@@ -81,6 +81,17 @@ def test_a_page_with_it_tells_how_to_go_on(papers: Service[New, Write, None]) ->
     assert list(papers.get_many(["a", "c"])) == ["a", "c"]
 
 
+def test_a_failure_tells_what_state_it_is_in(store: Store) -> None:
+    """By its name; and it may be any that a failure hook is for."""
+    machine = Machine("paper", state=New, command=Write)
+    machine.on(write_new)
+    told: list[tuple[str, str | None]] = []
+    machine.on_failure(from_=New)(lambda change: told.append((change.id, change.from_state)))
+    with pytest.raises(DecodeError):
+        Service(machine, store).handle("b", Write(text="x"))
+    assert told == [("b", "Draft")]
+
+
 def test_it_can_be_purged(store: Store, papers: Service[New, Write, None]) -> None:
     """Erasing needs no reading."""
     papers.purge("b", metadata={"by": "the law"})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,8 +20,6 @@ from holdfast.stores.contract import Checkpoint
 if TYPE_CHECKING:
     from holdfast.service.draft import Draft
 
-Choose = Callable[["Draft", "Call", Any], "Call"]
-"""Returns a call with a command, for an entity as it is, given what guards take as their deps."""
 MAX_ID_BYTES = 512
 """The longest id, in UTF-8."""
 MAX_KEY_BYTES = 512
@@ -49,6 +47,18 @@ class Call(Struct, frozen=True):
     def purge(self) -> bool:
         """Whether the entity's payloads are to be erased."""
         return self.command_type is None and self.choose is None
+
+
+class Choose(Protocol):
+    """Completes a call that has no command."""
+
+    def __call__(self, draft: Draft, call: Call, object: Any, /) -> Call:
+        """Return the call with a command for the entity as it is, given what guards are given."""
+        ...
+
+    def likely(self, draft: Draft | None, call: Call, /) -> Call:
+        """Return the call with the command that was to be expected; no guard is asked."""
+        ...
 
 
 def check_request(

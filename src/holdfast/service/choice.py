@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
 
-from holdfast.errors import InvalidTransitionError
+from holdfast.errors import DecodeError, InvalidTransitionError
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowEvent
 from holdfast.service.call import Call, with_command
@@ -35,6 +36,17 @@ class Choice(Struct, frozen=True):
                 if self._passes(draft, self._to(call, target), target, object):
                     return self._to(call, target)
         return self._to(call, targets[0])
+
+    def likely(self, draft: Draft | None, call: Call) -> Call:
+        """Return the call with its first command, or its only one where the state is not known.
+
+        Without a command where that is not known either.
+        """
+        targets: Sequence[str] = list({to for _, to in self.flow.chart.pairs_of[self.event]})
+        if draft is not None:
+            with suppress(InvalidTransitionError, DecodeError):
+                targets = self._targets(draft)[:1]
+        return self._to(call, targets[0]) if len(targets) == 1 else call
 
     def command_to(self, target: str) -> Any:
         """Return the command that leads to a state and tells the event."""

@@ -167,7 +167,7 @@ def _decided(binding: Binding, draft: Draft, call: Call, answer: Answer) -> Deci
     if call.choose is not None:
         if draft.chosen is None and isinstance(answer, InvalidTransitionError):
             return None  # nothing was tried
-        call = draft.chosen or call
+        call = draft.chosen or call.choose.likely(draft, call)
     if isinstance(answer, Exception):
         return draft.failed(call, binding.deps)
     last = draft.decided[-1] if draft.decided else None

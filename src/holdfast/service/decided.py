@@ -39,7 +39,8 @@ class Decided(Struct, frozen=True):
             command = type(change.command)
             source = _type_of(change.before) if self.has_before else None
             target = _type_of(change.after) if self.has_after else machine.aim_of(command)
-            force_setattr(self, "hooks", machine.hooks.of(source, command, target))
+            known = None if command is NoneType else command
+            force_setattr(self, "hooks", machine.hooks.of(source, known, target))
 
     def ask_guards(self) -> None:
         """Raise GuardFailedError where a guard refuses, DefinitionError where one answers neither.

@@ -179,12 +179,16 @@ class Draft:
         if self.asked is not None and self.asked.call is call:
             return replace(self.asked, failed=True)
         try:
-            before = self.state
+            before, is_read = self.state, True
         except DecodeError:
-            before = None
+            before, is_read = None, False
         aim = self.machine.aim_of(type(call.command))
         change = self._change(call, before, None, None if aim is None else tag_of(aim))
-        return Decided(self.machine, deps, call, change, failed=True, has_after=False)
+        if not is_read:
+            change = replace(change, from_state=self.row.state_type)
+        return Decided(
+            self.machine, deps, call, change, failed=True, has_before=is_read, has_after=False
+        )
 
     def _change(
         self, call: Call, before: Any, after: Any, to_state: str | None

@@ -225,6 +225,8 @@ def tried_blindly(binding: Binding, call: Call) -> Decided | None:
     if call.purge:
         return None
     machine = binding.machine
+    if call.choose is not None:
+        call = call.choose.likely(None, call)
     at = call.at or datetime.now(UTC)
     aim = machine.aim_of(type(call.command))
     to_state = None if aim is None else tag_of(aim)

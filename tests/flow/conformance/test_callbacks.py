@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from tests.flow.orders import Order, begin, bring, noted, order_flow, path
 
-from holdfast import Change, GuardFailedError, InvalidTransitionError, Transition
+from holdfast import (
+    Change,
+    GuardFailedError,
+    InvalidTransitionError,
+    StoreError,
+    Transition,
+    VersionConflictError,
+)
 from holdfast.stores.contract import Store
 
 KINDS = ["before", "after", "after_commit"]
@@ -240,6 +247,44 @@ def test_an_invalid_transition_is_a_failure_and_no_guards(store: Store) -> None:
     with pytest.raises(InvalidTransitionError):
         order.transition_to("shipped")
     assert noted(order) == ["failure", "to shipped", "from pending"]
+
+
+def test_a_failure_whose_state_is_not_known_is_told_once(store: Store) -> None:
+    """Given a store that fails, when it is asked, then those are called that may be meant, once."""
+    flow = order_flow()
+    flow.on_failure(note("any"))
+    flow.on_failure(from_="pending")(note("from pending"))
+    flow.on_failure(from_="pending", to="checking_out")(note("to checking_out"))
+    flow.on_failure(to="cancelled")(note("to cancelled"))
+    order = begin(flow, store)
+    store.close()
+    with pytest.raises(StoreError):
+        order.transition_to("checking_out")
+    assert noted(order) == ["any", "from pending", "to checking_out"]
+    with pytest.raises(StoreError):
+        order.trigger("cancel")
+    assert noted(order) == ["any", "from pending", "to cancelled"]
+    with pytest.raises(StoreError):
+        order.trigger("submit")
+    assert noted(order) == ["any", "from pending", "to checking_out", "to cancelled"]
+
+
+def test_an_event_that_comes_too_late_is_told_to_those_that_it_was_for(store: Store) -> None:
+    """Given an event with a stale version, when it fails, then as the transition it names first."""
+    flow = order_flow()
+    seen: list[tuple[str | None, str | None, str | None]] = []
+    flow.on_failure(from_="pending", to="checking_out")(
+        lambda order, change: seen.append(
+            (change.from_state, change.to_state, change.command.event)
+        )
+    )
+    flow.on_failure(from_="checking_out")(note("from checking_out"))
+    flow.on_failure(to="purchased")(note("to purchased"))
+    flow.guard(note("guard"))
+    order = begin(flow, store)
+    with pytest.raises(VersionConflictError):
+        order.trigger("submit", expected_version=3)
+    assert (seen, noted(order)) == ([("pending", "checking_out", "submit")], [])
 
 
 @pytest.mark.parametrize("kind", ["before", "after"])

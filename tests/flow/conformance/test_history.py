@@ -120,10 +120,20 @@ def test_metadata_may_name_a_state(store: Store) -> None:
 
 
 def test_who_and_why_are_told_by_the_metadata(store: Store) -> None:
-    """Given by and reason, when the transition is read, then they are its actor and reason."""
-    order = begin(order_flow(), store)
+    """Given by and reason, when guards and readers are told, they are its actor and reason."""
+    flow = order_flow()
+    asked: list[tuple[str | None, str | None]] = []
+
+    @flow.guard
+    def look(order: Order, change: Change) -> bool:
+        asked.append((change.actor, change.reason))
+        return True
+
+    order = begin(flow, store)
+    bring(order, "checking_out")
     made = order.transition_to("cancelled", metadata={"by": "alice", "reason": "too late"})
     assert (made.actor, made.reason) == ("alice", "too late")
+    assert asked == [(None, None), ("alice", "too late")]
 
 
 def test_the_time_of_a_transition_is_the_stores(store: Store, clock: ManualClock) -> None:

@@ -126,21 +126,34 @@ def _hooks(
 
     What leads from the initial state leads from there too where there is no entity yet.
     """
-    hook, is_failure = callback.hook, callback.hook.kind == "on_failure"
+    hook = callback.hook
     covered = [pair for pair in chart.pairs if callback.covers(*pair)]
     taken = None if callback.to is None else frozenset(commands[name] for name in callback.to)
-    if callback.from_ is None and (is_failure or (taken is None and hook.kind != "guard")):
-        yield replace(hook, sources=None, commands=taken)
+    if hook.kind == "on_failure":
+        yield replace(hook, sources=_before(chart, callback.from_, states), commands=taken)
+        return
+    if callback.from_ is None and taken is None and hook.kind != "guard":
+        yield hook
         return
     names = states if callback.from_ is None else callback.from_
-    if covered or is_failure:
+    if covered:
         yield replace(hook, sources=frozenset(states[name] for name in names), commands=taken)
     first = frozenset(commands[target] for source, target in covered if source == chart.initial)
-    if is_failure and chart.initial in names:
-        first = frozenset(commands.values()) if taken is None else taken
     if first:
-        spares = None if is_failure else _records
-        yield replace(hook, sources=frozenset((NoneType,)), commands=first, spares=spares)
+        yield replace(hook, sources=frozenset((NoneType,)), commands=first, spares=_records)
+
+
+def _before(
+    chart: Chart, names: frozenset[str] | None, states: dict[str, type]
+) -> frozenset[type] | None:
+    """Return what a failure may come from: any state, by its name, and no entity if it begins so.
+
+    One hook is for both: where it is not known what there was, it is called once.
+    """
+    if names is None:
+        return None
+    sources = {states[name] for name in names}
+    return frozenset(sources | {NoneType} if chart.initial in names else sources)
 
 
 def _records(command: Any) -> bool:
