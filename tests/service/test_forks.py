@@ -12,7 +12,7 @@ import pytest
 from tests.stores.scenes import play
 
 from holdfast import CircuitBreaker, VersionConflictError
-from holdfast.service.contention import Contention
+from holdfast.service.contention import GUARD, Contention
 
 CONFLICT = VersionConflictError("sample", "e", 1, 2)
 
@@ -20,23 +20,23 @@ CONFLICT = VersionConflictError("sample", "e", 1, 2)
 def scene_contention() -> None:
     contention = Contention()
     contention.record("e")
-    expect_in_child(contention, lambda: contention.record("e"))
+    expect_in_child(GUARD.lock, lambda: contention.record("e"))
     assert contention.hottest(1)[0].conflicts == 1
 
 
 def scene_breaker() -> None:
     breaker = CircuitBreaker(threshold=1)
     breaker.failed(CONFLICT, 0.0)
-    expect_in_child(breaker, breaker.succeeded)
+    expect_in_child(breaker._lock, breaker.succeeded)  # pyright: ignore[reportPrivateUsage]
     assert breaker.state == "open"
 
 
-def expect_in_child(thing: Any, use: Callable[[], object]) -> None:
-    """Fork while another thread is in the midst of using something, and use it in the child."""
+def expect_in_child(lock: Any, use: Callable[[], object]) -> None:
+    """Fork while another thread holds the lock of something, and use that in the child."""
     held, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with thing._lock:
+        with lock:
             held.set()
             go_on.wait(20)
 
@@ -63,11 +63,11 @@ def test_a_fork_while_a_thread_uses_it(scene: Callable[[], None]) -> None:
 def scene_followers() -> None:
     """Things that come to follow forks while a process forks do not get in its way."""
     done = threading.Event()
-    made: list[Contention] = []
+    made: list[CircuitBreaker] = []
 
     def make() -> None:
         while not done.is_set():
-            made.append(Contention())
+            made.append(CircuitBreaker(threshold=1))
             del made[:-100]
 
     threads = [threading.Thread(target=make, daemon=True) for _ in range(2)]
@@ -77,9 +77,9 @@ def scene_followers() -> None:
         pid = os.fork()
         if pid == 0:
             signal.alarm(5)
-            for contention in made:
-                contention.record("e")
-            thread = threading.Thread(target=Contention)
+            for breaker in made:
+                breaker.failed(CONFLICT, 0.0)
+            thread = threading.Thread(target=CircuitBreaker, kwargs={"threshold": 1})
             thread.start()
             thread.join()
             os._exit(0)

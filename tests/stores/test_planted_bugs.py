@@ -61,13 +61,13 @@ BUGS = {
     ),
     "a checkpoint is written in a transaction of its own": Bug(
         "stores/sqlite/statements.py",
-        "    outcomes = _write(connection, writes, recorded_at)\n    outcomes += [_is_at",
+        "    outcomes = _write(connection, writes, recorded_at) if",
         "    if terms.checkpoint is not None:\n"
         "        parameters = (*terms.checkpoint[:2], recorded_at)\n"
         '        connection.execute(QUERIES["save_checkpoint"].positional, parameters)\n'
         '        connection.execute("COMMIT")\n'
         '        connection.execute("BEGIN")\n'
-        "    outcomes = _write(connection, writes, recorded_at)\n    outcomes += [_is_at",
+        "    outcomes = _write(connection, writes, recorded_at) if",
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py",

@@ -35,6 +35,7 @@ BY_VERSION = "SEARCH transition USING INDEX sqlite_autoindex_transition_1 (machi
 # What finds the rows of each query; those that are not named here look at nothing or little.
 PLANS = {
     "load": [BY_ENTITY],
+    "load_version": [BY_ENTITY],
     "load_many": ["SCAN json_each VIRTUAL TABLE INDEX 1:", BY_ENTITY],
     "load_key": ["SEARCH transition USING INDEX transition_by_key (machine=? AND id=? AND key=?)"],
     "load_token": [f"{BY_VERSION} AND version=?)"],

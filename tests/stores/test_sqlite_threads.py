@@ -20,6 +20,7 @@ from tests.stores.scenes import play
 from holdfast import Retry, Service, StoreError, open_store
 from holdfast.stores import utc_now
 from holdfast.stores.sqlite import SqliteStore
+from holdfast.stores.sqlite.connections import Connections
 from holdfast.testing.consistency import faults
 from holdfast.testing.sample import Add, Interrupt, sample, undisturbed
 from holdfast.testing.writes import write
@@ -39,7 +40,9 @@ class CountingStore(SqliteStore):
         super().__init__(str(path), clock=utc_now)
         self.transactions = 0
         self.before: Callable[[], object] = lambda: None
-        write, write_at_once = self.connections.write, self.connections.write_at_once
+        connections = self.connections
+        assert isinstance(connections, Connections)
+        write, write_at_once = connections.write, connections.write_at_once
 
         def counted(apply: Callable[..., Any]) -> Callable[..., Any]:
             def count_and_apply(*given: Any) -> Any:
@@ -55,8 +58,8 @@ class CountingStore(SqliteStore):
         def count_and_write_at_once(apply: Any, *given: Any) -> Any:
             return write_at_once(counted(apply), *given)
 
-        self.connections.write = cast("Any", count_and_write)  # type: ignore[method-assign]
-        self.connections.write_at_once = cast(  # type: ignore[method-assign]
+        connections.write = cast("Any", count_and_write)  # type: ignore[method-assign]
+        connections.write_at_once = cast(  # type: ignore[method-assign]
             "Any", count_and_write_at_once
         )
 

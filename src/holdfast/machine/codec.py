@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -218,7 +218,8 @@ def decode_metadata(text: str | None) -> dict[str, Any]:
 def tag_of(member: type) -> str:
     """Return the name under which the values of a member are stored."""
     config = getattr(member, "__struct_config__", None)
-    return member.__name__ if config is None else cast("str", config.tag)
+    name: str = member.__name__ if config is None else config.tag
+    return name
 
 
 def _encode_checked(

@@ -21,7 +21,22 @@ class HotSpot(Struct, frozen=True):
     """By how much the count may be too high; 0 until more entities conflict than are tracked."""
 
 
-class Contention(Renewed):
+class Guard(Renewed):
+    """Holds all counts, which are touched on conflicts only."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal handler may come into what its thread does
+        follow_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Go on with the counts so far; a thread of the parent's may have held the lock."""
+        self.lock = threading.RLock()
+
+
+GUARD = Guard()
+
+
+class Contention:
     """Counts conflicts for the entities that meet the most.
 
     The space-saving algorithm: when the table is full, a new entity takes over the place and the
@@ -30,17 +45,11 @@ class Contention(Renewed):
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may come into what its thread does
         self._counts: dict[str, tuple[int, int]] = {}
-        follow_forks(self)
-
-    def after_fork_in_child(self) -> None:
-        """Go on with the counts so far; a thread of the parent's may have held the lock."""
-        self._lock = threading.RLock()
 
     def record(self, id: str) -> None:
         """Count one conflict of an entity."""
-        with self._lock:
+        with GUARD.lock:
             if id in self._counts or len(self._counts) < MAX_TRACKED:
                 count, over = self._counts.get(id, (0, 0))
             else:
@@ -51,6 +60,6 @@ class Contention(Renewed):
 
     def hottest(self, limit: int) -> list[HotSpot]:
         """Return the entities with the most conflicts, most first."""
-        with self._lock:
+        with GUARD.lock:
             counts = sorted(self._counts.items(), key=lambda entry: (-entry[1][0], entry[0]))
         return [HotSpot(id, count, over) for id, (count, over) in counts[:limit]]

@@ -94,7 +94,7 @@ def with_names(value: Any) -> Any:
 def _with_names(value: Any) -> Any:
     if isinstance(value, str):
         return str(value) if isinstance(value, Name) else value
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return {_with_names(name): _with_names(each) for name, each in value.items()}
     return [_with_names(each) for each in value] if isinstance(value, list | tuple) else value
 

@@ -192,7 +192,7 @@ class Notify(Ask, frozen=True):
     def perform(self, world: World) -> Any:
         """Answer with what the hook returns; a coroutine is refused, for nobody awaits it here."""
         answer = self.call()
-        if isinstance(answer, Coroutine):
+        if answer is not None and isinstance(answer, Coroutine):
             answer.close()
             raise DefinitionError(f"{self.hook!r} is a coroutine function; use a plain one")
         return answer

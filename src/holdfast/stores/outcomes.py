@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -17,6 +18,8 @@ from holdfast.errors import StoreError
 from holdfast.stores.rows import Checkpoint, Outcome, Write
 
 E = TypeVar("E", bound=BaseException)
+
+_APPLIED, _FOUND = attrgetter("applied"), attrgetter("found")
 
 
 class CommitUncertainError(StoreError):
@@ -46,9 +49,9 @@ def all_or_none(writes: Sequence[Write], outcomes: Sequence[Outcome]) -> list[Ou
     found settles it: the commit happened before. One that came too late means that nothing is
     written.
     """
-    if any(outcome.found for outcome in outcomes):
+    if any(map(_FOUND, outcomes)):
         return [replace(outcome, applied=True) for outcome in outcomes]
-    if all(outcome.applied for outcome in outcomes):
+    if all(map(_APPLIED, outcomes)):
         return None
     expected = [write.expected for write in writes]
     expected += [outcome.version for outcome in outcomes[len(writes) :]]

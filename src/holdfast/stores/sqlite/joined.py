@@ -74,10 +74,6 @@ class Joined:
         except ERRORS as error:
             raise store_error("read", self._url, error) from error
 
-    def write_at_once(self, apply: Callable[..., T], *given: Any) -> T:
-        """Do as `write` does: nobody else has the connection."""
-        return self.write(None, apply, *given)
-
     def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
         """Apply in a savepoint; where it raises, or keeps its work back, nothing is written."""
         try:
@@ -130,16 +126,20 @@ class Joined:
 class Within(Joined):
     """Reads and writes in a transaction that the store itself has open on a connection."""
 
-    def __init__(self, file: SqliteFile, connection: sqlite3.Connection) -> None:
-        self._join(file, connection, Turn())  # nobody else can be joined on it
-        self._is_bare = False
+    def __init__(
+        self,
+        file: SqliteFile,
+        connection: sqlite3.Connection,
+        turn: Turn | None = None,
+        *,
+        is_bare: bool = False,
+    ) -> None:
+        self._join(file, connection, turn or Turn())  # nobody else can be joined on it
+        self._is_bare = is_bare
 
     def bare(self) -> Within:
         """Return the same, where a writing is no savepoint."""
-        same = Within.__new__(Within)  # `copy` takes several times as long
-        vars(same).update(vars(self))
-        same._is_bare = True
-        return same
+        return Within(self._file, self._connection, self._turn, is_bare=True)
 
     def read(self, read: Callable[..., T], *given: Any) -> T:
         """Read what the transaction sees, on the connection as the store has it."""

@@ -35,6 +35,7 @@ from holdfast.stores.sqlite.errors import code_of
 
 QUERIES = load_queries("sqlite")
 _LOAD = QUERIES["load"].positional
+_LOAD_VERSION = QUERIES["load_version"].positional
 _INSERT_ENTITY = QUERIES["insert_entity"].positional
 _UPDATE_ENTITY = QUERIES["update_entity"].positional
 _INSERT_TRANSITION = QUERIES["insert_transition"].positional
@@ -108,7 +109,7 @@ def write_on_terms(
 ) -> list[Outcome]:
     """Write where the terms hold; raises KeptBack, which reports what does not."""
     recorded_at = format_time(clock())
-    outcomes = _write(connection, writes, recorded_at)
+    outcomes = _write(connection, writes, recorded_at) if writes else []
     outcomes += [_is_at(connection, check) for check in terms.checks]
     checkpoint = terms.checkpoint
     is_late = False
@@ -192,8 +193,7 @@ def _write_all_entities(
 def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
     """Tell a conflict from a write that was stored before its acknowledgement was lost."""
     entity = write.entity
-    row = connection.execute(_LOAD, (entity.machine, entity.id)).fetchone()
-    version, gone = (0, False) if row is None else (row[2], row[3] is None)
+    version, gone = _version(connection, entity.machine, entity.id)
     if write.log and write.log[0].token is not None:
         first = write.log[0]
         parameters = (first.machine, first.id, first.version)
@@ -205,11 +205,16 @@ def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
 
 def _is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
     """Tell whether an entity is at a version."""
-    row = connection.execute(_LOAD, (check.machine, check.id)).fetchone()
-    version, gone = (0, False) if row is None else (row[2], row[3] is None)
+    version, gone = _version(connection, check.machine, check.id)
     if version == check.version:
         return Outcome(True, version)
     return Outcome(False, version, deleted=gone)
+
+
+def _version(connection: sqlite3.Connection, machine: str, id: str) -> tuple[int, bool]:
+    """Return the version of an entity, 0 where it has no row, and whether it is deleted."""
+    row = connection.execute(_LOAD_VERSION, (machine, id)).fetchone()
+    return (0, False) if row is None else (row[0], bool(row[1]))
 
 
 def _judged(
@@ -254,9 +259,8 @@ def version_at(connection: sqlite3.Connection, machine: str, id: str, time: str)
         row = connection.execute(query, (machine, id, version)).fetchone()
         return "" if row is None else str(row[0])
 
-    entity = connection.execute(_LOAD, (machine, id)).fetchone()
-    versions = range(1, 1 if entity is None else entity[2] + 1)
-    return bisect_right(versions, time, key=made_at)  # an entity's times never fall
+    last, _ = _version(connection, machine, id)
+    return bisect_right(range(1, last + 1), time, key=made_at)  # an entity's times never fall
 
 
 def with_origin(connection: sqlite3.Connection, row: LogRow) -> Applied:

@@ -101,16 +101,17 @@ class SqliteStore(Store):
         """See `Store.commit`."""
         if len(writes) != 1 or checks:
             expect_batch(writes, checks)
+        connections = self.connections
         if not (atomic or checks or checkpoint is not None):
-            if timeout_seconds is not None:
-                return self.connections.write(timeout_seconds, write_each, writes, self._clock)
+            if timeout_seconds is not None or isinstance(connections, Joined):
+                return connections.write(timeout_seconds, write_each, writes, self._clock)
             if not self._group.leaders:
-                outcomes = self.connections.write_at_once(write_each, writes, self._clock)
+                outcomes = connections.write_at_once(write_each, writes, self._clock)
                 if outcomes is not TAKEN:
                     return outcomes
             return self._group.commit(writes)
         terms = Terms(atomic, checks, checkpoint)
-        return self.connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
+        return connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
 
     def _write_together(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
@@ -216,10 +217,10 @@ class SqliteStore(Store):
         return store._joined(Found(store._file, connection))
 
     def _joined(self, connections: Joined) -> SqliteStore:
+        """Return the same on other connections, whose commits are shared by nobody."""
         joined = object.__new__(type(self))  # `copy` takes several times as long
         vars(joined).update(vars(self))
         joined.connections = connections
-        joined._group = joined._new_group()
         return joined
 
     def as_stored(self) -> Store:

@@ -5,6 +5,12 @@ SELECT machine, id, version, state_type, state, schema_version, created_at, upda
 FROM entity
 WHERE machine = :machine AND id = :id;
 
+-- Read the version of an entity, and whether it is deleted.
+-- name: load_version
+SELECT version, state_type IS NULL AS deleted
+FROM entity
+WHERE machine = :machine AND id = :id;
+
 -- Read many entities, given as a JSON array of [machine, id].
 -- name: load_many
 SELECT machine, id, version, state_type, state, schema_version, created_at, updated_at,
