@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.flow.orders import Order, Orders, begin, order_flow
 
-from holdfast import CommandRejectedError, Flow, GuardFailedError, open_store
+from holdfast import CommandRejectedError, Flow, GuardFailedError, Service, open_store
 from holdfast.testing import assert_calls, assert_guarded
 
 
@@ -117,14 +117,24 @@ def test_calls_are_seen_through_flows_that_were_there_before() -> None:
 
 def test_assertions_may_be_nested() -> None:
     """Given two blocks, one within the other, when calls are made, then each sees them."""
-    hooks = ShopFlow.machine.hooks
+    functions = [hook.function for hook in ShopFlow.machine.hooks or ()]
     with assert_calls(ShopFlow, reserve, reserve, never=[tell]):
         with assert_calls(ShopFlow, in_stock, book, never=[track]):
             shop().transition_to("paid")
         missed = pytest.raises(AssertionError, match="track was not called")
         with missed, assert_calls(ShopFlow, track):
             shop().transition_to("paid")
-    assert ShopFlow.machine.hooks is hooks
+    assert [hook.function for hook in ShopFlow.machine.hooks or ()] == functions
+
+
+def test_calls_of_what_was_decided_before_are_seen() -> None:
+    """Given a command that was prepared, when it is committed within, then its calls are seen."""
+    flow = ShopFlow.compiled
+    shops = Service(flow.machine, open_store("memory://"), deps=Order())
+    transaction = shops.begin()
+    transaction.prepare("o-1", flow.commands["paid"]())
+    with assert_calls(ShopFlow, reserve, book, confirm):
+        transaction.commit()
 
 
 def test_calls_on_a_failure_are_seen() -> None:
@@ -160,10 +170,10 @@ def test_what_is_not_called_so_fails(
 
 def test_an_error_within_arrives_and_nothing_is_watched_after_it() -> None:
     """Given an error, when it leaves the block, then it is no assertion, and all is as before."""
-    hooks = ShopFlow.machine.hooks
+    functions = [hook.function for hook in ShopFlow.machine.hooks or ()]
     with pytest.raises(LookupError), assert_calls(ShopFlow, reserve):
         raise LookupError
-    assert ShopFlow.machine.hooks is hooks
+    assert [hook.function for hook in ShopFlow.machine.hooks or ()] == functions
 
 
 def test_a_flow_without_callbacks_calls_none() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from functools import wraps
+from functools import update_wrapper
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr
 
 from holdfast.errors import GuardFailedError
 from holdfast.machine.definition import Machine
 from holdfast.machine.flow.definition import FlowType
-from holdfast.machine.hooks import Hook, Hooks, name_of
+from holdfast.machine.hooks import Hook, name_of
 from holdfast.service.flow import Flow
 
 Function = Callable[..., Any]
@@ -54,51 +54,46 @@ def assert_calls(
     """
     machine = of.machine if isinstance(of, FlowType) else of
     unwanted = list(never)
-    own = machine.hooks
-    _expect_hooks(machine, own, [*functions, *unwanted])
-    watched = machine.hooks = Watched(own)
+    hooks = list(machine.hooks or ())
+    _expect_hooks(machine, hooks, [*functions, *unwanted])
+    called: list[Function] = []
+    calls = [hook.function for hook in hooks]
+    for hook in hooks:  # in place: what was decided before is to be seen too
+        force_setattr(hook, "function", Noting(hook.function, called))
     try:
         yield
     finally:
-        machine.hooks = own
-    _expect_calls(watched.called, functions, unwanted)
+        for hook, call in zip(hooks, calls, strict=True):
+            force_setattr(hook, "function", call)
+    _expect_calls(called, functions, unwanted)
 
 
-class Watched(Hooks):
-    """Hooks that note the calls of their functions."""
+class Noting:
+    """Calls a guard or a callback, and notes that it was called."""
 
-    def __init__(self, hooks: Hooks | None) -> None:
-        super().__init__()
-        self.functions = _functions_of(hooks)
-        """Those of the definition, whoever else watches them."""
-        self.called: list[Function] = []
-        for hook, function in zip(hooks or (), self.functions, strict=True):
-            self.add(self._noting(hook, function))
+    def __init__(self, call: Function, called: list[Function]) -> None:
+        update_wrapper(self, call)
+        self.function = _function_of(call)
+        self._call = call
+        self._called = called
 
-    def _noting(self, hook: Hook, function: Function) -> Hook:
-        """Return a hook that notes its calls; the same in all else."""
-        call = hook.function
-
-        @wraps(call)
-        def note(*args: Any, **named: Any) -> Any:
-            self.called.append(function)
-            return call(*args, **named)
-
-        return replace(hook, function=note)
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Do as the function does."""
+        self._called.append(self.function)
+        return self._call(*args, **named)
 
 
-def _functions_of(hooks: Hooks | None) -> list[Function]:
-    if isinstance(hooks, Watched):
-        return hooks.functions
-    return [hook.function for hook in hooks or ()]
+def _function_of(call: Function) -> Function:
+    """Return the function of a definition, whoever notes its calls."""
+    return call.function if isinstance(call, Noting) else call
 
 
 def _expect_hooks(
-    machine: Machine[Any, Any, Any], hooks: Hooks | None, functions: list[Function]
+    machine: Machine[Any, Any, Any], hooks: Iterable[Hook], functions: list[Function]
 ) -> None:
     if not functions:
         raise AssertionError("assert_calls is given no function to look for")
-    known = _functions_of(hooks)
+    known = [_function_of(hook.function) for hook in hooks]
     for function in functions:
         if function not in known:
             raise AssertionError(f"{function!r} is no guard or callback of {machine.name}")
