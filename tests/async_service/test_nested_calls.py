@@ -222,7 +222,9 @@ def test_a_plain_handler_that_waits_for_a_command_is_refused(
         assert (await service.handle("outer", Add())).version == 1
         [refused] = blocking.answers
         assert isinstance(refused, DefinitionError)
-        assert "a handler of sample 'outer' sent a command through AsyncService" in str(refused)
+        assert "a handler or guard of sample 'outer' sent a command through AsyncService" in str(
+            refused
+        )
         assert await service.history("inner") == []
 
     run(scene())
@@ -238,7 +240,7 @@ def test_nor_may_a_handler_that_it_waits_for(run: Run, store: WatchedStore) -> N
         blocking.ask = lambda context: service.handle("inner", Add())
         await service.handle("first", Add())
         assert isinstance(blocking.answers[0], DefinitionError)
-        assert "a handler of sample 'first' sent a command" in str(blocking.answers[0])
+        assert "a handler or guard of sample 'first' sent a command" in str(blocking.answers[0])
 
     run(scene())
 

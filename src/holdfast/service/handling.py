@@ -130,4 +130,4 @@ def _running(handling: Handling | None) -> Handling | None:
 def _name(handling: Handling) -> str:
     if handling.draft is None:
         return "a hook"
-    return f"a handler of {entity_name(handling.draft.machine.name, handling.draft.id)}"
+    return f"a handler or guard of {entity_name(handling.draft.machine.name, handling.draft.id)}"
