@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.test import Client
-from tests.ext.django.shop.models import Order, Parcel, Registered
+from django.test import Client, override_settings
+from tests.ext.django.shop.models import Order, OrderFlow, Parcel, Registered
 
 from holdfast.ext.django.models import Entity, ReadOnlyError, Transition
 
@@ -86,6 +86,16 @@ def test_a_button_transitions_and_records_who_and_why(client: Client, order: Ord
     assert made is not None
     assert (made.to_state, made.actor, made.reason) == ("cancelled", "alice", "changed her mind")
     assert LogEntry.objects.get().get_change_message() == "Transition to cancelled."
+
+
+@override_settings(USE_THOUSAND_SEPARATOR=True)
+def test_a_button_knows_its_version_however_numbers_are_written(
+    client: Client, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As digits alone."""
+    monkeypatch.setattr(OrderFlow, "version", 1234567)
+    page = client.get(page_of(order)).content.decode()
+    assert 'name="version" value="1234567"' in page
 
 
 def test_enter_in_the_field_of_the_reason_chooses_no_transition(

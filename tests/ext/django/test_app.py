@@ -15,11 +15,19 @@ from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.db import connections, models, transaction
 from django.db.migrations.exceptions import IrreversibleError
+from django.db.migrations.executor import MigrationExecutor
 from django.test.utils import isolate_apps, override_settings
 from tests.ext.django.conftest import file, use
 from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow, PaymentFlow
 
-from holdfast import Service, StoreError, VersionConflictError, open_store, transact
+from holdfast import (
+    DefinitionError,
+    Service,
+    StoreError,
+    VersionConflictError,
+    open_store,
+    transact,
+)
 from holdfast.ext.django import DjangoStore, ModelFlow, StateField, store_of
 from holdfast.ext.django.checks import check_models
 from holdfast.stores.sql import load_migrations
@@ -252,6 +260,21 @@ def test_what_a_model_declares_wrongly_is_said_by_check() -> None:
         ),
     ]
     assert told(check_models([Card])) == []
+
+
+def test_what_is_no_flow_is_refused_where_the_model_is_declared() -> None:
+    """With what was given."""
+    given: Any = "order"
+    with pytest.raises(DefinitionError, match="ModelFlow takes a Flow, the class itself, not 'or"):
+        ModelFlow(given)
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_a_row_that_a_migration_makes_has_the_initial_state_in_its_column() -> None:
+    """The models of migrations have no flows."""
+    state = MigrationExecutor(connections["default"]).loader.project_state(("shop", "0001_initial"))
+    made = state.apps.get_model("shop", "Order").objects.create()
+    assert made.status == Order.objects.get().status == "pending"
 
 
 @isolate_apps("tests.ext.django.shop")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
+from django.apps import apps
 from django.db import models, router
 from django.db.models.query_utils import DeferredAttribute
 
-from holdfast.errors import ValidationError
+from holdfast.errors import DefinitionError, ValidationError
 from holdfast.ext.django.store import store_of
 from holdfast.service.flow import Flow
 
@@ -26,6 +27,8 @@ class ModelFlow(Generic[F]):
     name: str
 
     def __init__(self, flow: type[F], *, id: str = "pk", mirror: str | None = None) -> None:
+        if not (isinstance(flow, type) and issubclass(flow, Flow)):
+            raise DefinitionError(f"ModelFlow takes a Flow, the class itself, not {flow!r:.80}")
         self.flow = flow
         self.id = id
         self.mirror = mirror
@@ -117,7 +120,7 @@ class StateField(models.CharField):
         """Return the initial state of a new row, and of another what it holds already."""
         if not add:
             return models.F(self.attname)
-        flows = flows_of(type(model_instance)).values()
+        flows = flows_of(_declared(type(model_instance))).values()
         value = next((str(each.flow.initial) for each in flows if each.mirror == self.name), "")
         setattr(model_instance, self.attname, value)
         return value
@@ -133,6 +136,14 @@ def flows_of(model: type[models.Model]) -> dict[str, ModelFlow[Any]]:
             else:
                 found.pop(name, None)
     return found
+
+
+def _declared(model: type[models.Model]) -> type[models.Model]:
+    """Return the model of the code for one of a migration, which has the columns alone."""
+    try:
+        return apps.get_model(model._meta.label)
+    except LookupError:
+        return model
 
 
 def flow_of(model: type[models.Model], name: str | None = None) -> ModelFlow[Any]:
