@@ -19,6 +19,7 @@ FILES = {
     "flows.py": 35,
     "hooks.py": 17,
     "members.py": 20,
+    "rows.py": 10,
     "sessions.py": 12,
     "usage.py": 90,
 }

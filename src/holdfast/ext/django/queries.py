@@ -57,9 +57,18 @@ class FlowManager(models.Manager[M]):
     if TYPE_CHECKING:  # what Django copies from the queryset
 
         def all(self) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def none(self) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
         def using(self, alias: str | None) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
         def filter(self, *args: Any, **options: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
         def exclude(self, *args: Any, **options: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def order_by(self, *names: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def distinct(self, *names: str) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def annotate(self, *args: Any, **options: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def only(self, *names: str) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def defer(self, *names: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def select_related(self, *names: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def prefetch_related(self, *names: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
+        def select_for_update(self, *args: Any, **options: Any) -> FlowQuerySet[M]: ...  # noqa: D102 (Django's)
 
     def get_queryset(self) -> FlowQuerySet[M]:
         """Return all rows."""
