@@ -11,6 +11,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client, override_settings
 from tests.ext.django.shop.models import Order, OrderFlow, Parcel, Registered
 
+from holdfast import Flow
+from holdfast.ext.django import store_of
 from holdfast.ext.django.models import Entity, ReadOnlyError, Transition
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -278,6 +280,26 @@ def test_each_of_two_flows_has_buttons_and_a_history(client: Client) -> None:
     page = post(client, page, "Paid")
     assert [row[2] for row in rows(page)] == ["sent", "paid"]
     assert (parcel.parcel.current_state, parcel.payment.current_state) == ("sent", "paid")
+
+
+def test_a_state_that_newer_code_wrote_is_shown_without_buttons(
+    client: Client, order: Order
+) -> None:
+    """While both run side by side."""
+
+    class NewerFlow(Flow[Any], name="order"):
+        pending = Flow.state(initial=True)
+        on_its_way = Flow.state()
+        pending.to(on_its_way)
+
+    page = client.get(page_of(order)).content.decode()
+    NewerFlow(order, store=store_of(), id=str(order.pk)).transition_to("on_its_way")
+    assert "is in the state “on its way” now" in post(client, page, "Cancelled")
+    page = client.get(page_of(order)).content.decode()
+    assert "<strong>on its way</strong>" in page
+    assert buttons(page) == []
+    assert [row[2] for row in rows(page)] == ["on its way"]
+    assert "on its way" in client.get("/admin/shop/order/").content.decode()
 
 
 def test_the_page_of_a_new_row_has_neither_history_nor_buttons(client: Client) -> None:

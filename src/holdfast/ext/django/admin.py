@@ -10,11 +10,12 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db import models
+from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
 
 from holdfast.errors import (
+    DecodeError,
     GuardFailedError,
     QueryError,
     RejectedError,
@@ -82,11 +83,7 @@ class FlowAdmin(admin.ModelAdmin):
     def current_state(self, obj: models.Model) -> str:
         """Return the state of a row, for `list_display` and `readonly_fields`."""
         state = vars(obj).get("holdfast_state")
-        if state is None:
-            flow = flow_of(self.model)
-            is_begun = not obj._state.adding and flow.name in _begun(obj)
-            state = getattr(obj, flow.name).current_state if is_begun else flow.flow.initial
-        return self.state_label(str(state))
+        return self.state_label(_state_of(obj) if state is None else state)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         """Return the rows, with their state where there is one flow."""
@@ -147,31 +144,32 @@ class FlowAdmin(admin.ModelAdmin):
             gone = f"{self.opts.verbose_name} “{unquote(object_id)}” is not there any more."
             self.message_user(request, gone, messages.WARNING)
             return HttpResponseRedirect(self._url(request, "changelist"))
-        flow = _flow_asked(request, obj)
+        name, flow = _flow_asked(request, obj)
         if not self.has_transition_permission(request, obj, flow):
             raise PermissionDenied
-        self._transition(request, obj, flow)
+        self._transition(request, obj, name, flow)
         return HttpResponseRedirect(self._url(request, "change", quote(obj.pk)))
 
-    def _transition(self, request: HttpRequest, obj: models.Model, flow: Flow[Any]) -> None:
+    def _transition(
+        self, request: HttpRequest, obj: models.Model, name: str, flow: Flow[Any]
+    ) -> None:
         state, version = request.POST.get("to", ""), _version_asked(request)
         label = self.state_label(state)
         metadata = self.transition_metadata(request, obj)
         try:
             flow.transition_to(state, metadata=metadata, expected_version=version)
         except VersionConflictError as error:
-            why = self._conflict(obj, flow, error)
+            is_own = is_own_conflict(type(flow).machine, flow.id, error)
+            why = self._conflict(obj, name) if is_own else _reason(error)
             self.message_user(request, f"“{label}” was not done: {why}.", messages.WARNING)
-        except RejectedError as error:
+        except (RejectedError, DecodeError) as error:
             self.message_user(request, f"“{label}” was not done: {_reason(error)}.", messages.ERROR)
         else:
             self.log_change(request, obj, f"Transition to {state}.")
             self.message_user(request, f"{obj} is in the state “{label}” now.", messages.SUCCESS)
 
-    def _conflict(self, obj: models.Model, flow: Flow[Any], error: VersionConflictError) -> str:
-        if not is_own_conflict(type(flow).machine, flow.id, error):
-            return _reason(error)
-        now = self.state_label(flow.reload().current_state)
+    def _conflict(self, obj: models.Model, name: str) -> str:
+        now = self.state_label(_state_of(obj, name))
         return (
             f"somebody else changed {obj} meanwhile, which is in the state “{now}” now. Look at "
             "it, and decide again"
@@ -179,12 +177,16 @@ class FlowAdmin(admin.ModelAdmin):
 
     def _panel(self, request: HttpRequest, obj: models.Model, name: str, title: str) -> Panel:
         flow: Flow[Any] = getattr(obj, name)
-        version = flow.version  # first, so that it is never newer than what is shown
-        may = self.has_transition_permission(request, obj, flow)
-        states = [str(state) for state in flow.allowed_transitions] if may else []
+        try:
+            version = flow.version  # first, so that it is never newer than what is shown
+            may = self.has_transition_permission(request, obj, flow)
+            states = [str(state) for state in flow.allowed_transitions] if may else []
+            state = str(flow.current_state)
+        except DecodeError:  # newer code wrote it, which this page cannot go on from
+            version, states, state = 0, [], _state_of(obj, name)
         url = self._url(request, "transition", quote(obj.pk))
         choices = [(state, self.state_label(state)) for state in states]
-        return Panel(name, title, self.state_label(flow.current_state), version, choices, url)
+        return Panel(name, title, self.state_label(state), version, choices, url)
 
     def _url(self, request: HttpRequest, page: str, *args: str) -> str:
         """Return where a page is, with the filters of the list that one came from."""
@@ -226,13 +228,22 @@ def _begun(obj: models.Model) -> list[str]:
     return [name for name, flow in flows.items() if flow.key_of(obj) not in {None, ""}]
 
 
-def _flow_asked(request: HttpRequest, obj: models.Model) -> Flow[Any]:
-    """Return the flow that a button is of; raises BadRequest for one that is none of the row's."""
+def _state_of(obj: models.Model, name: str | None = None) -> str:
+    """Return the name of a row's state, be it one that the flow does not have."""
+    model = type(obj)
+    using = router.db_for_write(model, instance=obj)
+    rows = model._base_manager.using(using).filter(pk=obj.pk)
+    state = rows.values_list(current_state(model, flow=name), flat=True).first()
+    return str(flow_of(model, name).flow.initial if state is None else state)
+
+
+def _flow_asked(request: HttpRequest, obj: models.Model) -> tuple[str, Flow[Any]]:
+    """Return the flow that a button is of, and its name; raises BadRequest where there is none."""
     try:
-        flow: Flow[Any] = getattr(obj, flow_of(type(obj), request.POST.get("flow") or None).name)
+        name = flow_of(type(obj), request.POST.get("flow") or None).name
+        return name, getattr(obj, name)
     except ValidationError as error:
         raise BadRequest(str(error)) from error
-    return flow
 
 
 def _version_asked(request: HttpRequest) -> int | None:
@@ -249,6 +260,6 @@ def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
     return "" if len(flows) == 1 else name.replace("_", " ")
 
 
-def _reason(error: RejectedError | VersionConflictError) -> str:
+def _reason(error: RejectedError | VersionConflictError | DecodeError) -> str:
     told = error.reason if isinstance(error, GuardFailedError) and error.reason else str(error)
     return told.rstrip(".")
