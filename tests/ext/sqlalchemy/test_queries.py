@@ -197,6 +197,18 @@ def test_the_most_recent_transition_is_columns(session: Session) -> None:
     assert session.scalars(newest.limit(1)).one() == 3
 
 
+def test_its_columns_can_be_grouped_by(session: Session) -> None:
+    """Each is one expression, however often it is named."""
+    last = Order.most_recent_transition()
+    counted = select(last.to_state, func.count()).group_by(last.to_state)
+    assert {(state, count) for state, count in session.execute(counted)} == {
+        (None, 1),
+        ("paid", 2),
+        ("shipped", 1),
+        ("cancelled", 1),
+    }
+
+
 def test_its_times_are_moments(session: Session) -> None:
     """In UTC, and comparable with others."""
     last, now = Order.most_recent_transition(), datetime.now(UTC)

@@ -21,6 +21,7 @@ class MostRecentTransition:
     def __init__(self, ids: Any, terms: Terms) -> None:
         self._ids = ids
         self._terms = terms
+        self._picked: dict[str, ColumnElement[Any]] = {}
 
     @property
     def version(self) -> ColumnElement[int]:
@@ -73,11 +74,19 @@ class MostRecentTransition:
         return self._pick("recorded_at", lambda log: log.recorded_at)
 
     def _pick(self, name: str, of: Callable[[Any], ColumnElement[Any]]) -> ColumnElement[Any]:
-        """Return the subquery that reads one column, under a name of its own."""
+        """Return the subquery that reads one column, under a name of its own.
+
+        It is the same one each time: PostgreSQL would not take another for what it groups by.
+        """
+        if name not in self._picked:
+            self._picked[name] = self._read(of).label(name)
+        return self._picked[name]
+
+    def _read(self, of: Callable[[Any], ColumnElement[Any]]) -> ColumnElement[Any]:
         log = transitions(self._terms.schema)
         own = log.c.machine == self._terms.machine.name
         same = log.c.id == id_as_text(self._ids, self._terms)
         last = select(of(log.c)).where(own, same).order_by(log.c.version.desc()).limit(1)
         # The condition has the query select from the model, where it does not do so by itself.
         read = last.correlate_except(log).scalar_subquery()
-        return case((self._ids.is_not(None), read)).label(name)
+        return case((self._ids.is_not(None), read))
