@@ -173,25 +173,6 @@ def test_the_driver_s_autocommit_is_refused(plain: Shop) -> None:
     assert plain.script.took() == ["guard paid", "on_failure paid"]
 
 
-def test_autocommit_is_refused(tmp_path: Path) -> None:
-    """Nothing could be undone there."""
-    url = f"sqlite:///{tmp_path}/auto.db"
-    with open_store(url) as store:
-        store.migrate()
-        for engine in (
-            engine_for(url, isolation_level="AUTOCOMMIT"),
-            engine_for(url).execution_options(isolation_level="AUTOCOMMIT"),
-        ):
-            Base.metadata.create_all(engine)
-            with Session(engine) as session:
-                ticket = Ticket()
-                session.add(ticket)
-                with pytest.raises(StoreError, match="AUTOCOMMIT"):
-                    flow_of(TicketFlow, ticket, store=store).transition_to("closed")
-            engine.dispose()
-        assert store.count("ticket") == {}
-
-
 def test_a_locked_file_is_told(tmp_path: Path) -> None:
     """The session waits as long as its engine says, and then is as it was."""
     url = f"sqlite:///{tmp_path}/locked.db"

@@ -481,6 +481,22 @@ def test_a_session_may_be_a_part_of_a_transaction_around_it(
     assert shop.stored(id) == []
 
 
+def test_autocommit_is_refused(shop: Shop) -> None:
+    """Nothing could be undone there; what is asked is answered."""
+    id = shop.new_order()
+    for engine in (
+        shop.engine.execution_options(isolation_level="AUTOCOMMIT"),
+        engine_for(shop.url, isolation_level="AUTOCOMMIT"),
+    ):
+        with Session(engine, info={"script": shop.script}) as session:
+            flow = shop.flow(session.get_one(Order, id))
+            assert flow.current_state == "pending"
+            with pytest.raises(StoreError, match="of the session is in AUTOCOMMIT"):
+                flow.transition_to("paid")
+        engine.dispose()
+    assert shop.stored(id) == []
+
+
 def test_a_store_elsewhere_is_refused(shop: Shop) -> None:
     """In memory, or in another database: nothing could be one transaction."""
     with shop.sessions() as session:

@@ -55,8 +55,11 @@ def driver_of(connection: Connection) -> object:
 
 def has_begun(connection: Connection) -> bool:
     """Tell whether a transaction is open in the database, or is opened by the next statement."""
-    driver = driver_of(connection)
-    return driver.in_transaction if isinstance(driver, sqlite3.Connection) else True
+    driver: Any = driver_of(connection)
+    if isinstance(driver, sqlite3.Connection):
+        return driver.in_transaction
+    # To ask the store besides would hold up whoever awaits.
+    return connection.dialect.is_async or not driver.autocommit
 
 
 def expect_awaited(session: Session, binding: Mapping[str, Any], url: str) -> None:
@@ -87,13 +90,13 @@ def begin(session: Session, binding: Mapping[str, Any]) -> None:
     """
     root, connection = outermost(session, binding)
     driver = driver_of(connection)
-    if not isinstance(driver, sqlite3.Connection):
-        return
     if _commits_by_itself(connection, driver):
         raise StoreError(
             "the connection of the session is in AUTOCOMMIT, where no transaction can be joined; "
             "nothing was written: leave isolation_level and autocommit as they are"
         )
+    if not isinstance(driver, sqlite3.Connection):
+        return
     seen = _begun.setdefault(root, WeakSet())
     if connection in seen and driver.in_transaction:
         return
@@ -137,8 +140,8 @@ def _nests(connection: Connection, driver: sqlite3.Connection) -> bool:
     return driver.isolation_level is None and bool(connection.dispatch.begin)
 
 
-def _commits_by_itself(connection: Connection, driver: sqlite3.Connection) -> bool:
-    if getattr(driver, "autocommit", None) is True:
+def _commits_by_itself(connection: Connection, driver: object) -> bool:
+    if getattr(driver, "autocommit", None) is True:  # psycopg's, and Python's from 3.12 on
         return True
     levels = (
         connection.get_execution_options().get("isolation_level"),
