@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
@@ -207,7 +207,8 @@ def _follow(binding: Binding, hook: Hook, decided: Decided) -> Plan[None]:
     if binding.on_commit is None:
         yield Notify(reported, facts, decided.call.within)
     else:
-        binding.on_commit(partial(reported, facts))
+        # Whoever calls it may undo what it did where it answers False.
+        binding.on_commit(cast("Callable[[], None]", partial(reported, facts)))
 
 
 def after_failure(decided: Sequence[Decided | None], answers: Sequence[Answer]) -> Plan[None]:
@@ -264,12 +265,14 @@ def _facts(hook: Hook, decided: Decided) -> Plan[dict[str, Any]]:
     return facts
 
 
-def _reported(hook: Hook, change: Change[Any, Any], facts: dict[str, Any]) -> None:
-    """Call a hook whose errors undo nothing, and log them."""
+def _reported(hook: Hook, change: Change[Any, Any], facts: dict[str, Any]) -> bool:
+    """Call a hook whose errors undo nothing, and log them; tell whether it raised none."""
     try:
         hook.call(**facts)
     except Exception:  # noqa: BLE001 (it is logged)
         _report(hook, change, "raised; the others run on")
+        return False
+    return True
 
 
 def _report(hook: Hook, change: Change[Any, Any], what: str) -> None:

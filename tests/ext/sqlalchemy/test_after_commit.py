@@ -169,6 +169,29 @@ def test_one_that_fails_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixt
     assert shop.stored(id) == ["paid", "shipped"]
 
 
+def test_what_one_did_that_raised_is_undone(shop: Shop) -> None:
+    """Flushed or not; what the others did stays."""
+    id = shop.new_order()
+
+    def send(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.add(Parcel(order_id=order.id))
+        if shop.script.calls[-2:] == ["after_commit paid", "after_commit shipped"]:
+            session.flush()
+            order.lines = 99
+            raise Refused
+
+    shop.script.acts = {"after_commit": send}
+    with shop.sessions.begin() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        for state in ("paid", "shipped"):
+            flow.transition_to(state)
+    with shop.sessions() as session:
+        assert len(session.scalars(select(Parcel)).all()) == 1
+        assert session.get_one(Order, id).lines == 1
+
+
 def test_a_transition_made_after_a_commit_is_followed_too(shop: Shop) -> None:
     """It is in a transaction of its own."""
     id = shop.new_order()

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from holdfast.errors import StoreError
 
-Function = Callable[[], None]
+Function = Callable[[], object]
+"""Answers False where it failed, and has said so."""
 
 _KEY = "holdfast.due"
 _HELD = "holdfast.held"
@@ -24,7 +25,7 @@ def follow(session: Session, function: Function) -> None:
     """Have a function called once the session's outermost transaction is committed.
 
     It is never called where that, or a savepoint that the session is in now, is rolled back. What
-    it does with the session is committed after it; what it raises is logged.
+    it does with the session is committed after it; where it raises that is undone, and logged.
     """
     due: Due | None = session.info.get(_KEY)
     if due is None:
@@ -105,8 +106,9 @@ def _call(session: Session, functions: Sequence[Function]) -> None:
             try:
                 if not session.autobegin:
                     session.begin()
-                function()
-                if session.in_transaction():
+                if function() is False:
+                    session.rollback()
+                elif session.in_transaction():
                     session.commit()
             except Exception:
                 session.rollback()
