@@ -307,6 +307,31 @@ def test_a_callback_before_the_write_may_not_write_the_same_entity(
     assert stands(bills) == (1, "Pending")
 
 
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_nor_may_a_callback_of_what_it_has_sent(bills: Bills, diary: Diary, kind: str) -> None:
+    """Two that send commands to each other would begin for ever."""
+    bills.handle("b-2", Place(5))
+    bills.handle("b-3", Place(5))
+
+    def send(change: Change) -> None:
+        if change.id == "b-1":
+            bills.handle("b-2", Pay())
+
+    def send_back(change: Change) -> None:
+        if change.id == "b-2":
+            bills.handle("b-3", Pay())
+            bills.handle("b-1", Note("x"))
+
+    diary.acts["before"] = send
+    if kind == "before":
+        diary.acts["before"] = lambda change: (send(change), send_back(change))
+    else:
+        diary.acts["after"] = send_back
+    with pytest.raises(DefinitionError, match="'b-1', which is about to be written"):
+        bills.handle("b-1", Pay())
+    assert [stands(bills, id) for id in ("b-1", "b-2", "b-3")] == [(1, "Pending")] * 3
+
+
 def test_a_callback_after_the_write_may_go_on(bills: Bills, diary: Diary) -> None:
     """The entity is at its new version then, within the transaction."""
     diary.acts["after"] = lambda change: bills.handle("b-1", Note("x"))

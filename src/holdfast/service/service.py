@@ -203,7 +203,7 @@ class Service(Generic[S, C, D]):
         within, around = innermost(), self.store.around()
         if within is not None:
             within = within.found(self.store)
-        busy = () if within is None else within.busy
+        busy = () if within is None else within.held
         if around is not None:
             return self._joined(around.store, self.plans.joined(around.on_commit, busy))
         if within is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
@@ -21,11 +21,22 @@ class Within:
         """Whether anybody tells of the commit."""
         self.due: list[Callable[[], None]] = []
         """What is to be called after the commit."""
-        self.busy: Container[tuple[str, str]] = ()
+        self.busy: frozenset[tuple[str, str]] = frozenset()
         """Machines and ids of what is about to be written."""
         self.is_over = False
         self._thread = get_ident()
         self.outer = _innermost.get()
+
+    @property
+    def held(self) -> frozenset[tuple[str, str]]:
+        """Machines and ids of what is about to be written, here or around it, on the same store."""
+        held: frozenset[tuple[str, str]] = frozenset()
+        here: Within | None = self
+        while here is not None:
+            if here.store.identity is self.store.identity and not here.is_over:
+                held |= here.busy
+            here = here.outer
+        return held
 
     def found(self, store: Store) -> Within | None:
         """Return the transaction on a store, this or one around it, that the caller is in.
