@@ -376,6 +376,37 @@ def test_another_machine_may_govern_the_model_besides(shop: Shop) -> None:
         assert ids(session, Order.in_state("paid")) == [second.id]
 
 
+def test_a_second_flow_may_have_a_column_of_its_own(shop: Shop) -> None:
+    """And a flow that inherits from another is another."""
+
+    class ReturnFlow(TicketFlow):
+        pass
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Thing(Stateful, Own):
+        __tablename__ = "things"
+        __machine__ = TicketFlow
+        __machine_state__ = "state"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        state: Mapped[str] = mapped_column(default="open")
+        back: Mapped[str] = mapped_column(default="open")
+
+    Own.metadata.create_all(shop.engine)
+    with Session(shop.engine) as session:
+        session.add(thing := Thing())
+        flow_of(ReturnFlow, thing, store=shop.store, state="back").transition_to("closed")
+        assert (thing.state, thing.back) == ("open", "closed")
+        session.commit()
+        for condition in (
+            Thing.in_state("open"),
+            Thing.in_state("closed", machine=ReturnFlow),
+            Thing.most_recent_transition(machine=ReturnFlow).to_state == Thing.back,
+        ):
+            assert session.scalars(select(Thing).where(condition)).all() == [thing]
+
+
 def test_a_store_may_have_another_schema(postgres_url: str) -> None:
     """The model says which."""
 

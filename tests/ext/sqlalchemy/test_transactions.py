@@ -356,6 +356,52 @@ def test_two_sessions_do_not_both_transition(shop: Shop) -> None:
     assert shop.stored(id) == ["paid"]
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_conflict_that_the_database_tells_of_leaves_the_transaction_too(
+    postgres_shop: Shop, level: str
+) -> None:
+    """It sees what it saw when it began, so that only a new one can decide again."""
+    shop = postgres_shop
+    id = shop.new_order()
+    engine = shop.engine.execution_options(isolation_level=level)
+    with Session(engine, info={"script": shop.script}) as session:
+        flow = shop.flow(session.get_one(Order, id))
+        assert flow.current_state == "pending"
+        with shop.sessions.begin() as other:
+            shop.flow(other.get_one(Order, id)).transition_to("paid")
+        with pytest.raises(StoreError, match="try again, in a new transaction"):
+            flow.transition_to("cancelled")
+        assert flow.current_state == "pending"
+        session.add(Parcel(order_id=id))
+        session.commit()
+        flow.transition_to("shipped")
+        session.commit()
+    assert shop.stored(id) == ["paid", "shipped"]
+
+
+def test_what_failure_callbacks_do_is_the_session_s(shop: Shop) -> None:
+    """The savepoint is undone by then, and the transaction goes on."""
+    id = shop.new_order()
+
+    def refuse(order: Order) -> None:
+        order.lines = 99
+        raise Refused
+
+    def report(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.add(Parcel(order_id=order.lines))
+
+    shop.script.acts = {"before": refuse, "on_failure": report}
+    with shop.sessions() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        for end in (session.rollback, session.commit):
+            with pytest.raises(Refused):
+                flow.transition_to("paid")
+            end()
+        assert session.scalars(select(Parcel.order_id)).all() == [1]
+
+
 def test_a_flow_serves_one_transaction_after_another(shop: Shop) -> None:
     """It finds the connection of the transaction that the session is in, whichever that is."""
     id = shop.new_order()
