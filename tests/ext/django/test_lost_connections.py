@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
+from django.core.signals import request_finished, request_started
 from django.db import connection, transaction
 from tests.ext.django.conftest import use
-from tests.ext.django.shop.models import Note, Order
+from tests.ext.django.shop.models import Note, Order, Parcel
 from tests.stores.postgres.proxy import Fate, Proxy, proxy_to
 
 from holdfast import StoreError
@@ -56,3 +58,40 @@ def test_a_connection_that_is_lost_in_atomic_takes_all_with_it(proxy: Proxy) -> 
     connection.close_if_unusable_or_obsolete()
     assert (order.flow.current_state, Note.objects.count()) == ("pending", 0)
     assert order.flow.transition_to("cancelled").version == 1
+
+
+@pytest.mark.usefixtures("postgres")
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_connection_that_was_lost_between_requests_is_replaced(
+    migrated_postgres: dict[str, Any], is_read: bool
+) -> None:
+    """Where the project has Django look at connections that it keeps."""
+    use(default={**migrated_postgres, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True})
+    parcel = Parcel.objects.create(number="p-1")
+    flow = parcel.payment
+    lose_connection()
+    request_started.send(None)
+    if is_read:
+        assert flow.current_state == "open"
+    else:
+        assert flow.transition_to("paid").version == 1
+
+
+@pytest.mark.usefixtures("postgres")
+def test_a_connection_that_was_lost_unnoticed_is_told_as_that() -> None:
+    """And not as tables that are missing; the next request has a new one."""
+    parcel = Parcel.objects.create(number="p-1")
+    lose_connection()
+    with pytest.raises(StoreError, match="the connection was lost: try again"):
+        print(parcel.payment.current_state)
+    request_finished.send(None)
+    assert parcel.payment.current_state == "open"
+
+
+def lose_connection() -> None:
+    """Have the server end the project's connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [pid] = cursor.fetchone()
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])

@@ -26,6 +26,7 @@ from holdfast.stores.contract import (
     Write,
 )
 from holdfast.stores.hosted import HostedStore
+from holdfast.stores.outcomes import TransientError
 
 T = TypeVar("T")
 
@@ -192,6 +193,7 @@ class DjangoStore(HostedStore):
         if self.is_closed:
             raise StoreError(f"{self.url} is closed as a store; take it anew: store_of()")
         connection = connections[self.using]
+        connection.close_if_health_check_failed()
         connection.ensure_connection()
         found = self._found.get(connection)
         if found is None or found.connection is not connection.connection:
@@ -204,6 +206,8 @@ class DjangoStore(HostedStore):
     def _find(self, connection: BaseDatabaseWrapper, *, is_alone: bool) -> Store:
         try:
             store = _find_on(connection, self._clock, is_alone=is_alone)
+        except TransientError:
+            raise
         except StoreError as error:
             raise StoreError(
                 f"{self.url} has no tables of Holdfast that this code can use: put "
