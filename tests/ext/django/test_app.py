@@ -104,6 +104,31 @@ def test_the_sql_can_be_read_before_it_is_run() -> None:
     close_memory()
 
 
+class Apart:
+    """Keeps the app out of every database but the default one."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool | None:
+        return db == "default" if app_label == "holdfast" else None
+
+
+@override_settings(DATABASE_ROUTERS=[Apart()])
+def test_a_router_keeps_the_tables_out_of_a_database() -> None:
+    """They are made where it allows them."""
+    use(default=MEMORY, other=MEMORY)
+    tables = {}
+    for name in ("default", "other"):
+        call_command("migrate", "holdfast", database=name, verbosity=0)
+        tables[name] = {"entity", "transition", "holdfast_entity", "holdfast_transition"} & {
+            each.name
+            for each in connections[name].introspection.get_table_list(connections[name].cursor())
+        }
+    assert [len(tables[name]) for name in ("default", "other")] == [4, 0]
+    with pytest.raises(StoreError, match="has no tables of Holdfast"):
+        store_of("other").count("order")
+    for name in ("default", "other"):
+        close_memory(name)
+
+
 @pytest.mark.usefixtures("project")
 def test_the_log_is_not_unmade() -> None:
     """Going back to before the app would erase what happened."""
@@ -315,7 +340,7 @@ def test_importing_the_app_needs_no_settings() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def close_memory() -> None:
+def close_memory(name: str = "default") -> None:
     """Close the connection to a database in memory, which Django itself leaves open."""
-    connections["default"].connection.close()
-    del connections["default"]
+    connections[name].connection.close()
+    del connections[name]
