@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unittest
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from threading import Thread
 from time import sleep
 from uuid import uuid4
@@ -279,31 +280,60 @@ def test_the_mirror_follows_every_writer_and_saving_does_not_touch_it() -> None:
 @pytest.mark.parametrize("wanted", ["cancelled", "purchased"])
 def test_who_has_locked_a_row_may_transition_it_though_another_wants_to(wanted: str) -> None:
     """Both take the row first, and then its entity: they wait for one another in turn."""
+    order = paid_order()
+
+    def rival() -> bool:
+        rival = Order.objects.get()
+        rival.acts["before"] = rival.save
+        return rival.flow.try_transition_to(wanted)
+
+    with beside(rival) as begin, transaction.atomic():
+        locked = Order.objects.select_for_update().get()
+        locked.save()
+        begin()
+        assert locked.flow.transition_to("purchased").version == 2
+    assert path(order) == ["checking_out", "purchased"]
+
+
+def test_who_has_locked_a_row_may_transition_it_where_callbacks_write_it() -> None:
+    """Though no column of it mirrors the state."""
+    Parcel.objects.create(number="p-1")
+
+    def send(parcel: Parcel) -> bool:
+        return parcel.parcel.try_transition_to("sent", metadata={"by": "bob"})
+
+    with beside(lambda: send(Parcel.objects.get())) as begin, transaction.atomic():
+        locked = Parcel.objects.select_for_update().get()
+        locked.save()
+        begin()
+        assert send(locked)
+    assert Parcel.objects.get().parcel.version == 1
+
+
+@contextmanager
+def beside(rival: Callable[[], object]) -> Generator[Callable[[], None]]:
+    """Yield what lets a rival begin in another thread; it loses, once it had to wait."""
     if connections["default"].vendor == "sqlite":
         with connections["default"].cursor() as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")
-    order = paid_order()
     answers: list[object] = []
 
-    def transition() -> None:
-        rival = Order.objects.get()
-        rival.acts["before"] = rival.save
+    def run() -> None:
         try:
-            answers.append(rival.flow.try_transition_to(wanted))
+            answers.append(rival())
         except HoldfastError as error:
             answers.append(error)
         finally:
             connections.close_all()
 
-    other = Thread(target=transition)
-    with transaction.atomic():
-        locked = Order.objects.select_for_update().get()
-        locked.save()
-        other.start()
+    thread = Thread(target=run)
+
+    def begin() -> None:
+        thread.start()
         sleep(0.3)
-        assert locked.flow.transition_to("purchased").version == 2
-    other.join()
-    assert path(order) == ["checking_out", "purchased"]
+
+    yield begin
+    thread.join()
     [answer] = answers
     assert isinstance(answer, VersionConflictError) or answer is False
 

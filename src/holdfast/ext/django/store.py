@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -56,6 +57,8 @@ class DjangoStore(HostedStore):
         self.url = f"the database {using!r}"
         self.is_closed = False
         self._clock = clock
+        self._has_hooks = False
+        """Whether it is what hooks are given, which may write the rows of their entities."""
         self._found: WeakKeyDictionary[BaseDatabaseWrapper, _Found] = WeakKeyDictionary()
 
     def around(self) -> Around | None:
@@ -83,13 +86,16 @@ class DjangoStore(HostedStore):
         timeout_seconds: float | None = None,
     ) -> list[Outcome]:
         """See `Store.commit`; states that models mirror are written along."""
-        from holdfast.ext.django.mirrors import hold, mirror, mirrors_of
+        from holdfast.ext.django.mirrors import hold, is_mirrored, mirror
 
         rows = [write.entity for write in writes]
+        held = [(row.machine, row.id) for row in rows]
+        held += [(check.machine, check.id) for check in checks]
+        if not self._has_hooks:
+            held = [(machine, id) for machine, id in held if is_mirrored(machine)]
 
         def commit(store: Store) -> list[Outcome]:
-            held = [(row.machine, row.id) for row in rows]
-            hold(held + [(check.machine, check.id) for check in checks], self.using)
+            hold(held, self.using)
             outcomes = store.commit(
                 writes,
                 checks=checks,
@@ -102,13 +108,15 @@ class DjangoStore(HostedStore):
                     mirror(row, self.using)
             return outcomes
 
-        is_mirrored = any(mirrors_of(row.machine) for row in rows)
-        return self._write(commit, savepoint=is_mirrored)
+        savepoint = any(is_mirrored(row.machine) for row in rows)
+        return self._write(commit, savepoint=savepoint)
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
         """See `Store.transact`; nested in `atomic` it is a savepoint of Django's."""
+        within = copy(self)
+        within._has_hooks = True
         try:
-            return self._write(lambda store: act(self), savepoint=True)
+            return self._write(lambda store: act(within), savepoint=True)
         except KeptBack as kept:
             result: T = kept.result
             return result

@@ -103,6 +103,11 @@ def has_address(parcel: Parcel, change: Change[Any, Any]) -> bool:
     return True
 
 
+@ParcelFlow.before(to=ParcelFlow.sent)
+def seal(parcel: Parcel) -> None:
+    parcel.save()
+
+
 class ParcelQuerySet(FlowQuerySet["Parcel"]):
     def heavy(self) -> ParcelQuerySet:
         return self.filter(grams__gt=1000)
