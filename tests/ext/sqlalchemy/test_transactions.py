@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Literal
 
@@ -21,7 +23,13 @@ from tests.ext.sqlalchemy.shop import (
 )
 
 from holdfast import Service, open_store
-from holdfast.errors import DefinitionError, GuardFailedError, StoreError, VersionConflictError
+from holdfast.errors import (
+    DefinitionError,
+    GuardFailedError,
+    InvalidTransitionError,
+    StoreError,
+    VersionConflictError,
+)
 from holdfast.ext.sqlalchemy import flow_of
 
 
@@ -400,6 +408,34 @@ def test_what_failure_callbacks_do_is_the_session_s(shop: Shop) -> None:
                 flow.transition_to("paid")
             end()
         assert session.scalars(select(Parcel.order_id)).all() == [1]
+
+
+def test_the_sessions_of_eight_threads_lose_nothing(shop: Shop) -> None:
+    """What each has committed is in the history, is mirrored, and was followed."""
+    ids = [shop.new_order() for _ in range(4)]
+    committed: list[int] = []
+    start = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        start.wait()
+        for turn, state in enumerate(["paid", "cancelled", "shipped"] * 2):
+            id = ids[(number + turn) % 4]
+            with shop.sessions() as session, suppress(InvalidTransitionError, VersionConflictError):
+                flow = shop.flow(session.get_one(Order, id))
+                with session.begin_nested():
+                    flow.transition_to(state)
+                if (number + turn) % 3:
+                    session.commit()
+                    committed.append(id)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    for id in ids:
+        history = shop.stored(id)
+        assert len(history) == committed.count(id) > 0
+        assert history[-1] == shop.mirrored(id)
+    late = [call for call in shop.script.took() if call.startswith("after_commit")]
+    assert len(late) == len(committed)
 
 
 def test_a_flow_serves_one_transaction_after_another(shop: Shop) -> None:
