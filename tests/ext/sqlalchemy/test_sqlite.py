@@ -185,7 +185,9 @@ def test_a_locked_file_is_told(tmp_path: Path) -> None:
             session.commit()
             flow = flow_of(TicketFlow, ticket, store=store)
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreError, match="database is locked"):
+            with pytest.raises(
+                StoreError, match=r"database is locked; nothing was written, try again"
+            ):
                 flow.transition_to("closed")
             other.rollback()
             flow.transition_to("closed")

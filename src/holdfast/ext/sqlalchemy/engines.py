@@ -127,8 +127,10 @@ def _begin_immediately(connection: Connection) -> None:
     try:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     except DBAPIError as error:
+        is_locked = "locked" in str(error.orig)
+        advice = ", try again, or wait longer: connect_args={'timeout': 30}" if is_locked else ""
         raise StoreError(
-            f"the session could not begin to write; nothing was written: {error.orig}"
+            f"the session could not begin to write: {error.orig}; nothing was written{advice}"
         ) from error
 
 
