@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.flow.orders import Order, order_flow
 
 import holdfast.stores.sqlite
 from holdfast import open_store
@@ -253,3 +254,22 @@ def test_a_time_is_found_by_halving(path: Path, connections: list[sqlite3.Connec
         assert store.transition_at("sample", "e", time="2026-01-02T03:04:04.999999Z") is None
         assert store.transition_at("sample", "unknown", time=format_time(clock.now)) is None
         assert len(statements) < 7 * 16
+
+
+def test_a_transition_of_a_flow_sends_what_it_needs(
+    path: Path, connections: list[sqlite3.Connection]
+) -> None:
+    """No savepoint, for it ends its transaction itself, and nothing is read back."""
+    flow = order_flow()
+    flow.guard()(lambda order, change: True)
+    flow.before()(lambda order, change: None)
+    with open_store(f"sqlite:///{path}?synchronous=NORMAL") as store:
+        flow(Order(), store=store, id="1").transition_to("checking_out")
+        statements: list[str] = []
+        connections[0].set_trace_callback(statements.append)
+        flow(Order(), store=store, id="1").transition_to("purchased")
+        connections[0].set_trace_callback(None)
+    verbs = [
+        statement.split()[0] for statement in dict.fromkeys(statements)
+    ]  # triggers repeat them
+    assert verbs == ["SELECT", "BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import threading
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 Fate = Literal["is lost", "loses its answer", "loses its sender", "is answered late"]
 
 LATE_SECONDS = 0.2
-READY = b"Z\0\0\0\5"
+READY = re.compile(b"Z\0\0\0\5[ITE]")
 """How the server ends an answer, and says that it waits for more."""
 
 
@@ -104,7 +105,7 @@ class Proxy:
             if ready[0] is server:
                 if fate == "is answered late":
                     time.sleep(LATE_SECONDS)
-                self.round_trips += data.count(READY)
+                self.round_trips += len(READY.findall(data))
                 client.sendall(data)
                 continue
             fate = self.fate_of(data)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.flow.orders import Order, order_flow
 from tests.service.bills import Diary, Pay, Place, bill
 from tests.stores.postgres.conftest import Open
 from tests.stores.postgres.proxy import Proxy
@@ -186,3 +187,19 @@ def test_a_transition_with_hooks_is_few(proxy: Proxy, store: Store) -> None:
     for _ in range(6):  # until the driver has prepared the statements
         bills.handle(next(ids), Pay())
     assert round_trips(proxy, lambda _: bills.handle(next(ids), Pay())) == 6 + 2
+
+
+@pytest.mark.parametrize(("calls", "trips"), [(False, 2), (True, 6)])
+def test_a_transition_of_a_flow_is_told_as_it_was_written(
+    proxy: Proxy, store: Store, calls: bool, trips: int
+) -> None:
+    """It is not read back: without callbacks inside it is a command, with them as with hooks."""
+    flow = order_flow()
+    if calls:
+        flow.before(to="purchased")(lambda order, change: None)
+    orders = [flow(Order(), store=store, id=str(place)) for place in range(9)]
+    for order in orders:
+        order.transition_to("checking_out")
+    for order in orders[:6]:  # until the driver has prepared the statements
+        order.transition_to("purchased")
+    assert round_trips(proxy, lambda turn: orders[6 + turn].transition_to("purchased")) == trips
