@@ -78,7 +78,9 @@ def test_a_state_is_its_name() -> None:
 def test_a_copy_of_a_state_is_its_name() -> None:
     """Given a state that is copied or pickled, what arrives is text: the flow is code."""
     assert copy.deepcopy(OrderFlow.pending) == "pending"
-    assert pickle.loads(pickle.dumps({"state": OrderFlow.pending})) == {"state": "pending"}
+    arrived = pickle.loads(pickle.dumps({"state": OrderFlow.pending}))
+    assert arrived == {"state": "pending"}
+    assert type(arrived["state"]) is str
 
 
 def test_a_transition_can_be_pickled_and_copied() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from copy import copy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.flow.orders import Order, Orders, begin, bring, noted, order_flow
 
 from holdfast import (
     AsyncService,
+    Change,
     DefinitionError,
     NotFoundError,
     Service,
@@ -22,6 +24,8 @@ from holdfast import (
     transact,
 )
 from holdfast.stores.contract import Outcome, Store
+
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def counted(store: Store) -> tuple[Any, list[str]]:
@@ -84,6 +88,38 @@ def test_what_a_guard_saw_is_forgotten_with_its_transition(store: Store) -> None
     assert orders[0].current_state == "checking_out"
 
 
+def test_a_guard_that_asks_the_flow_is_told_what_is_true(store: Store) -> None:
+    """Given a look that has become old, when a guard asks the flow, then it is told anew."""
+    flow = order_flow()
+    orders: list[Orders] = []
+    flow.guard(to="purchased")(lambda order: orders[0].current_state == "checking_out")
+    orders.append(begin(flow, store))
+    assert orders[0].current_state == "pending"
+    begin(flow, store).transition_to("checking_out")
+    assert orders[0].try_transition_to("purchased")
+
+
+def test_guards_are_told_alike_beforehand_and_by_the_transition(store: Store) -> None:
+    """Given a new order, one under way and an erased one, when asked why not, guards see it all."""
+    flow = order_flow()
+    told: list[Change] = []
+
+    @flow.guard
+    def look(order: Order, change: Change) -> bool:
+        told.append(replace(change, at=NEVER))
+        return True
+
+    order = begin(flow, store)
+    for state in ("checking_out", "purchased"):
+        assert order.why_not(state, metadata={"by": "ann"}) == []
+        order.transition_to(state, metadata={"by": "ann"})
+    Service(flow.machine, store, deps=order.object).purge("o-1")
+    assert order.reload().why_not("cancelled") == []
+    order.transition_to("cancelled")
+    assert [change.version for change in told] == [1, 1, 2, 2, 4, 4]
+    assert told[::2] == told[1::2]
+
+
 def test_what_tries_again_is_the_same_flow(store: Store) -> None:
     """Given a look, when the flow transitions as it tries again, then the flow knows that."""
     order = begin(order_flow(), store)
@@ -125,6 +161,34 @@ def test_a_flow_on_a_connection_remembers_nothing(database: Store, database_url:
         assert first.current_state == "checking_out"
         transaction.commit()
     assert order.current_state == "checking_out"
+
+
+def test_what_was_seen_before_the_transaction_is_forgotten(
+    database: Store, database_url: str
+) -> None:
+    """Given a look that has become old, when the flow joins a transaction, then it asks again."""
+    flow = order_flow()
+    order = begin(flow, database)
+    assert order.current_state == "pending"
+    begin(flow, database).transition_to("checking_out")
+    with outer(database_url) as transaction:
+        order.on(transaction.connection)
+        assert order.current_state == "checking_out"
+        transaction.rollback()
+
+
+def test_what_tries_again_takes_part_in_the_transaction(database: Store, database_url: str) -> None:
+    """Given a flow in a transaction, when it is to try again, then it is still in there."""
+    flow = order_flow()
+    flow.after_commit(lambda order: order.calls.append("after_commit"))
+    order = begin(flow, database)
+    with outer(database_url) as transaction:
+        joined = order.on(transaction.connection, on_commit=transaction.on_commit)
+        again = joined.retry_conflicts(2)
+        again.transition_to("checking_out")
+        assert noted(order) == []
+        transaction.rollback()
+    assert order.current_state == "pending"
 
 
 def test_a_transition_takes_part_in_the_callers_transaction(

@@ -252,6 +252,32 @@ def test_a_template_that_comes_by_two_ways_comes_once() -> None:
     assert len(Both.chart.callbacks) == 1
 
 
+def test_what_is_left_in_either_of_two_flows_is_there_whole() -> None:
+    """Given two flows of one template, guards keep their sources, and events their transitions."""
+    base = template()
+    refuse(base, from_=["b", "c"])
+
+    class Left(base):  # type: ignore[misc, valid-type]
+        pass
+
+    class Right(base):  # type: ignore[misc, valid-type]
+        pass
+
+    Left.remove_state("c")
+    Right.remove_transitions("a", "b")
+
+    class Both(Left, Right):
+        pass
+
+    class Turned(Right, Left):
+        pass
+
+    for flow in (Both, Turned):
+        assert refused(flow, "b", "c")
+        assert refused(flow, "c", "a")
+        assert sorted(flow.chart.pairs_of["go"]) == [("a", "b"), ("b", "c")]
+
+
 def test_two_templates_that_name_different_states_alike_do_not_mix() -> None:
     """Given two declarations of one name, the flow says which."""
 

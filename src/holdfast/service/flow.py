@@ -289,7 +289,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
         change: Change[Any, Any] = Change(
             machine.name,
             self.id,
-            look.version + 1,
+            look.last + 1,
             look.live,
             call.command,
             after,
@@ -302,9 +302,7 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
     def _backwards(self) -> Iterator[Transition]:
         """Return the transitions, the last one first."""
-        service, top = self._service, self._look().version
-        if not top:  # deleted, perhaps, and its last version not known
-            yield from reversed(self.history)
+        service, top = self._service, self._look().last
         size = 1
         while top:
             after = max(0, top - size)

@@ -33,6 +33,8 @@ class Look(Struct, frozen=True):
     live: Any
     """The state of the machine; None where there is no entity."""
     at: datetime
+    last: int
+    """The last version there was, though its entity may be gone."""
 
 
 class Memory(Struct):
@@ -127,6 +129,6 @@ def seen(flow: FlowType, loaded: Loaded) -> Look:
     """Return an entity as its flow shows it."""
     row = loaded.entity
     if row is None or row.state_type is None:
-        return Look(flow.initial, 0, None, loaded.now)
+        return Look(flow.initial, 0, None, loaded.now, 0 if row is None else row.version)
     live = decode_state(flow.machine, row)
-    return Look(flow.chart.states[row.state_type], row.version, live, loaded.now)
+    return Look(flow.chart.states[row.state_type], row.version, live, loaded.now, row.version)
