@@ -302,6 +302,13 @@ def test_a_state_that_newer_code_wrote_is_shown_without_buttons(
     assert "on its way" in client.get("/admin/shop/order/").content.decode()
 
 
+def test_the_page_in_a_popup_has_no_buttons(client: Client, order: Order) -> None:
+    """It is there to be saved, and closed by that."""
+    page = client.get(f"{page_of(order)}?_popup=1").content.decode()
+    assert 'name="is_paid"' in page
+    assert buttons(page) == []
+
+
 def test_the_page_of_a_new_row_has_neither_history_nor_buttons(client: Client) -> None:
     """They begin with the row."""
     page = client.get("/admin/shop/order/add/").content.decode()

@@ -122,8 +122,9 @@ class FlowAdmin(admin.ModelAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
         """Return the page of a row, with a panel for each flow."""
-        obj = options.get("obj")
-        context["holdfast_panels"] = [] if obj is None else self.panels(request, obj)
+        obj: Any = options.get("obj")
+        is_bare = obj is None or context.get("is_popup")  # a button would leave the popup
+        context["holdfast_panels"] = [] if is_bare else self.panels(request, obj)
         return super().render_change_form(request, context, *args, **options)
 
     def panels(self, request: HttpRequest, obj: models.Model) -> list[Panel]:

@@ -59,6 +59,8 @@ class DjangoStore(HostedStore):
         self._clock = clock
         self._has_hooks = False
         """Whether it is what hooks are given, which may write the rows of their entities."""
+        self._is_bare = False
+        """Whether what its writes leave that fail, or conflict, is rolled back around it."""
         self._found: WeakKeyDictionary[BaseDatabaseWrapper, _Found] = WeakKeyDictionary()
 
     def around(self) -> Around | None:
@@ -96,7 +98,8 @@ class DjangoStore(HostedStore):
 
         def commit(store: Store) -> list[Outcome]:
             hold(held, self.using)
-            outcomes = store.commit(
+            within = store.bare() if self._is_bare else store
+            outcomes = within.commit(
                 writes,
                 checks=checks,
                 atomic=atomic,
@@ -108,7 +111,7 @@ class DjangoStore(HostedStore):
                     mirror(row, self.using)
             return outcomes
 
-        savepoint = any(is_mirrored(row.machine) for row in rows)
+        savepoint = not self._is_bare and any(is_mirrored(row.machine) for row in rows)
         return self._write(commit, savepoint=savepoint)
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
@@ -120,6 +123,12 @@ class DjangoStore(HostedStore):
         except KeptBack as kept:
             result: T = kept.result
             return result
+
+    def bare(self) -> Store:
+        """See `Store.bare`."""
+        same = copy(self)
+        same._is_bare = True
+        return same
 
     def flaws(self) -> list[str]:
         """See `Store.flaws`."""
