@@ -123,8 +123,10 @@ class FlowAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Return the page of a row, with a panel for each flow."""
         obj: Any = options.get("obj")
-        is_bare = obj is None or context.get("is_popup")  # a button would leave the popup
-        context["holdfast_panels"] = [] if is_bare else self.panels(request, obj)
+        panels: list[Panel] = []
+        if obj is not None and not context.get("is_popup"):  # a button would leave the popup
+            panels = self.panels(request, obj)
+        context["holdfast_panels"] = panels
         return super().render_change_form(request, context, *args, **options)
 
     def panels(self, request: HttpRequest, obj: models.Model) -> list[Panel]:
