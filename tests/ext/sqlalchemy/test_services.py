@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -19,10 +19,12 @@ from tests.ext.sqlalchemy.shop import (
     Free,
     Leave,
     Order,
+    OrderFlow,
     Seat,
     Shop,
     Take,
     Taken,
+    TicketFlow,
     engine_for,
     seat,
 )
@@ -144,6 +146,31 @@ def test_the_state_is_mirrored_where_a_model_inherits_it(shop: Shop) -> None:
         assert [place.status for place in places] == ["Taken", "Taken", "Taken", None]
 
 
+@pytest.mark.parametrize("scoped", [False, True])
+def test_the_state_is_mirrored_whoever_writes_it_in_the_session(shop: Shop, scoped: bool) -> None:
+    """A transaction that the service was joined to, and a callback with a service of its own."""
+    id = shop.new_order()
+    everybody = Service(seat, shop.store)
+    tickets = Service(TicketFlow.machine, shop.store)
+    shop.script.acts["before"] = lambda order: everybody.handle("1b", Take("bob"))
+    registry = scoped_session(shop.sessions)
+    with registry() as session:
+        session.add_all([Seat(name="1a"), Seat(name="1b")])
+        around = registry if scoped else session
+        seats = joined(everybody, around, model=Seat)
+        transaction = joined(tickets, around).begin()
+        transaction.prepare("t-1", TicketFlow.compiled.commands["closed"]())
+        transaction.join(seats).prepare("1a", Take("alice"))
+        transaction.commit()
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        assert [each.status for each in session.scalars(select(Seat))] == ["Taken", "Taken"]
+        session.commit()
+    with shop.sessions() as session:
+        joined(everybody, session).handle("1a", Leave())
+        session.commit()
+        assert [session.get_one(Seat, name).status for name in ("1a", "1b")] == ["Taken", "Taken"]
+
+
 def test_what_came_too_late_is_not_mirrored(shop: Shop) -> None:
     """Another was there between the decision and the write: the row is as that left it."""
     early = Service(seat, shop.store)
@@ -167,6 +194,24 @@ def test_what_came_too_late_is_not_mirrored(shop: Shop) -> None:
         session.commit()
         assert session.get_one(Seat, "1a").status == "Free"
     assert early.get("1a").version == 2
+
+
+def test_a_history_may_be_erased_with_its_row(shop: Shop) -> None:
+    """In one transaction, which brings both back where it is rolled back."""
+    id = shop.new_order()
+    with shop.sessions() as session:
+        shop.flow(session.get_one(Order, id)).transition_to("paid")
+        session.commit()
+        orders = joined(Service(OrderFlow.machine, shop.store), session, model=Order)
+        for end, states in ((session.rollback, ["paid"]), (session.commit, [])):
+            order = session.get_one(Order, id)
+            orders.purge(str(id))
+            assert (order.state, shop.flow(order).current_state) == ("pending", "pending")
+            session.delete(order)
+            end()
+            assert [each for each in shop.stored(id) if each] == states
+        session.add(again := Order(id=id))
+        assert shop.flow(again).current_state == "pending"
 
 
 def test_a_model_tells_which_database(shop: Shop) -> None:

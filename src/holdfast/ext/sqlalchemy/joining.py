@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, object_session, scoped_session
 
@@ -15,7 +15,8 @@ from holdfast import AsyncService, Flow, Service
 from holdfast.errors import DefinitionError, StoreError
 from holdfast.ext.sqlalchemy.commits import follow
 from holdfast.ext.sqlalchemy.engines import expect_awaited
-from holdfast.ext.sqlalchemy.identity import AnyMachine, Terms, mapper_of, terms_of
+from holdfast.ext.sqlalchemy.identity import mapper_of, terms_of
+from holdfast.ext.sqlalchemy.mirrors import mirror_in
 from holdfast.ext.sqlalchemy.stores import AwaitedSessionStore, SessionStore
 from holdfast.machine.flow.definition import FlowType
 from holdfast.service.plan import check_fit
@@ -56,9 +57,10 @@ def joined(
 ) -> Service[Any, Any, Any] | AsyncService[Any, Any, Any]:
     """Return the service inside the transactions of a session: at each call in the one it is in.
 
-    What `Service.on` says holds here too. `model` is what the machine governs: its state is
-    mirrored there where it says so, and its connection is taken where a session has several; or
-    `bind_arguments` tell which, as `Session.connection` takes them.
+    What `Service.on` says holds here too. `model` is what the machine governs: its connection is
+    taken where a session has several, or `bind_arguments` tell which, as `Session.connection` takes
+    them. Where the model says so, it mirrors all states of the machine that the session writes from
+    here on.
 
     Raises DefinitionError for a session that does not fit the service, or a model that does not.
     """
@@ -66,7 +68,7 @@ def joined(
         raise DefinitionError(f"joined takes a Service or an AsyncService, not {service!r:.80}")
     binding: Mapping[str, Any] = {} if model is None else {"mapper": mapper_of(model)}
     binding = binding if bind_arguments is None else bind_arguments
-    wrote = None if model is None else _mirror_in(model, service.machine)
+    mirror = None if model is None else mirror_in(model, service.machine)
     if service.plans.binding.is_joined:
         raise DefinitionError(f"{service} is in a transaction already; join the one that is not")
     around = copy(service)
@@ -74,13 +76,18 @@ def joined(
         if not isinstance(around, AsyncService):
             raise DefinitionError(f"an AsyncSession is joined by an AsyncService, not by {service}")
         awaited = partial(_awaited_of, session)
-        around.store = AwaitedSessionStore(service.store, awaited, binding, wrote)
+        around.store = AwaitedSessionStore(service.store, awaited, binding, mirror=mirror)
+        if mirror is not None and isinstance(session, AsyncSession):
+            mirror.remember(session.sync_session, around.store.identity)
         return around.on(session, on_commit=lambda after: follow(awaited().sync_session, after))
     if not isinstance(session, Session | scoped_session):
         raise DefinitionError(f"{service} joins a session, not {session!r:.80}")
     if not isinstance(around, Service):
         raise DefinitionError(f"{session!r:.80} is joined by a Service, not by {service}")
-    around.store = SessionStore(service.store, partial(_session_of, session), binding, wrote)
+    find = partial(_session_of, session)
+    around.store = SessionStore(service.store, find, binding, mirror=mirror)
+    if mirror is not None and isinstance(session, Session):
+        mirror.remember(session, around.store.identity)
     around.world = SyncWorld(around.store)
     return around
 
@@ -120,35 +127,6 @@ def flow_of(
     _session_around(object, binding, store)
     entity = terms.text_of(object)
     return flow(object, store=SessionStore(store, find, binding, wrote), id=entity)
-
-
-def _mirror_in(model: Any, machine: AnyMachine) -> Callable[[Session, Write], None] | None:
-    """Return what mirrors each write in the instance of it, whether the session has it or not."""
-    if getattr(model, "__machine_state__", None) is None:
-        return None
-    terms = terms_of(model)
-    attribute = terms.state_attribute
-    if attribute is None or terms.machine.name != machine.name:
-        return None
-
-    def mirror(session: Session, write: Write) -> None:
-        row = write.entity
-        value = terms.value_of(row.id)
-        if row.machine != terms.machine.name or value is None:
-            return
-        for instance in _instances(session, terms, value):
-            setattr(instance, attribute, terms.mirrored(row.state_type))
-
-    return mirror
-
-
-def _instances(session: Session, terms: Terms, id: object) -> list[Any]:
-    """Return those with an id: the one that the session has, or those in the database."""
-    if terms.is_key:
-        found = session.get(terms.model, id)
-        return [] if found is None else [found]
-    own = getattr(terms.model, terms.id_attribute) == id
-    return list(session.scalars(select(terms.model).where(own)).unique())
 
 
 def _session_around(object: Any, binding: Mapping[str, Any], store: Store) -> Session:

@@ -20,6 +20,7 @@ from holdfast.ext.sqlalchemy.engines import (
     has_begun,
     outermost,
 )
+from holdfast.ext.sqlalchemy.mirrors import Mirror, mirror
 from holdfast.stores.contract import (
     Around,
     Check,
@@ -44,7 +45,8 @@ class SessionStore(HostedStore):
 
     `find` tells the session at every verb, `binding` which of its connections. The session is
     flushed before each write. Hooks run in a nested transaction of the session, so that what they
-    did to its objects is undone with the rest. `wrote` is told of each write.
+    did to its objects is undone with the rest. `wrote` is told of each write, and so is whatever
+    mirrors states in the session, `mirror` among it.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class SessionStore(HostedStore):
         find: Callable[[], Session],
         binding: Mapping[str, Any],
         wrote: Callable[[Session, Write], None] | None = None,
+        *,
+        mirror: Mirror | None = None,
     ) -> None:
         super().__init__()
         self.base: Store = store.base if isinstance(store, SessionStore) else store
@@ -66,6 +70,7 @@ class SessionStore(HostedStore):
         self._find = find
         self._binding = binding
         self._wrote = wrote
+        self._mirror = mirror
         self._within: SessionTransaction | None = None
 
     def commit(
@@ -111,6 +116,8 @@ class SessionStore(HostedStore):
 
     def around(self) -> Around | None:
         """See `Store.around`: it is always inside."""
+        if self._mirror is not None:  # the session may be one that was not asked before
+            self._mirror.remember(self._find(), self.identity)
         return Around(self, lambda function: follow(self._find(), function))
 
     def on(self, connection: object) -> Store:
@@ -145,8 +152,10 @@ class SessionStore(HostedStore):
         connection = session.connection(bind_arguments=dict(self._binding))
         outcomes = _answer(self._joined(connection), ask)
         for write, outcome in zip(writes, outcomes, strict=False):
-            if outcome.applied and self._wrote is not None:
-                self._wrote(session, write)
+            if outcome.applied:
+                if self._wrote is not None:
+                    self._wrote(session, write)
+                mirror(session, self.identity, write)
         return outcomes
 
     def _inside(self, nested: SessionTransaction) -> SessionStore:
@@ -160,6 +169,8 @@ class SessionStore(HostedStore):
         if self._within is not None:
             self._expect_open(self._within)
         session = self._find()
+        if self._mirror is not None:
+            self._mirror.remember(session, self.identity)
         expect_awaited(session, self._binding, self.url)
         return session
 
@@ -198,11 +209,12 @@ class AwaitedSessionStore(SessionStore):
         store: Store,
         find: Callable[[], AsyncSession],
         binding: Mapping[str, Any],
-        wrote: Callable[[Session, Write], None] | None = None,
+        *,
+        mirror: Mirror | None = None,
     ) -> None:
-        super().__init__(store, lambda: find().sync_session, binding, wrote)
+        super().__init__(store, lambda: find().sync_session, binding, mirror=mirror)
         self._find_awaited = find
-        self._blocking = SessionStore(store, self._find, binding, wrote)
+        self._blocking = SessionStore(store, self._find, binding, mirror=mirror)
 
     def transact(self, act: Callable[[Store], Any], *, timeout_seconds: float | None = None) -> Any:
         """See `Store.transact`; hooks are plain functions, and use the session as those do."""

@@ -1,0 +1,61 @@
+"""States of entities, mirrored in columns of models, whichever service of a session writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from holdfast.ext.sqlalchemy.identity import AnyMachine, Terms, terms_of
+from holdfast.stores.contract import Write
+
+_KEY = "holdfast.mirrors"
+
+
+class Mirror:
+    """Writes the states of a machine's entities into a column of a model."""
+
+    def __init__(self, terms: Terms, attribute: str) -> None:
+        self._terms = terms
+        self._attribute = attribute
+
+    def remember(self, session: Session, store: object) -> None:
+        """Have the session mirror all that it writes from here on, to a store of this identity."""
+        known = session.info.setdefault(_KEY, {}).setdefault(store, {})
+        known[self._terms.machine.name, self._terms.model] = self
+
+    def write(self, session: Session, write: Write) -> None:
+        """Mirror a write in the instance of its entity, whether the session has it or not."""
+        row, terms = write.entity, self._terms
+        id = terms.value_of(row.id)
+        if row.machine != terms.machine.name or id is None:
+            return
+        for instance in self._instances(session, id):
+            setattr(instance, self._attribute, terms.mirrored(row.state_type))
+
+    def _instances(self, session: Session, id: object) -> list[Any]:
+        """Return those with an id: the one that the session has, or those in the database."""
+        terms = self._terms
+        if terms.is_key:
+            found = session.get(terms.model, id)
+            return [] if found is None else [found]
+        own = getattr(terms.model, terms.id_attribute) == id
+        return list(session.scalars(select(terms.model).where(own)).unique())
+
+
+def mirror_in(model: type, machine: AnyMachine) -> Mirror | None:
+    """Return what mirrors a machine in a model, where the model says that it is."""
+    if getattr(model, "__machine_state__", None) is None:
+        return None
+    terms = terms_of(model)
+    if terms.state_attribute is None or terms.machine.name != machine.name:
+        return None
+    return Mirror(terms, terms.state_attribute)
+
+
+def mirror(session: Session, store: object, write: Write) -> None:
+    """Mirror a write wherever the session has been told to."""
+    known: dict[Any, Mirror] = session.info.get(_KEY, {}).get(store, {})
+    for each in list(known.values()):
+        each.write(session, write)
