@@ -220,6 +220,18 @@ def test_a_failure_knows_what_was_tried(bills: Bills, diary: Diary) -> None:
     assert diary.entries == [("on_failure", "Paid", "Paid", 3, "InvalidTransitionError")]
 
 
+def test_a_failure_knows_no_state_after_where_there_may_be_several_or_none(
+    bills: Bills, diary: Diary
+) -> None:
+    """A command that leads to several states, and one that deletes, aim at none."""
+    commands: list[BillCommand] = [Note("x"), Remove()]
+    for command in commands:
+        with pytest.raises(VersionConflictError):
+            bills.handle("b-1", command, expected_version=7)
+        assert diary.entries == [("on_failure", "Pending", None, 2, "VersionConflictError")]
+        diary.entries.clear()
+
+
 def test_what_a_hook_sends_joins_its_transaction(store: Store, bills: Bills, diary: Diary) -> None:
     """It is kept with the transition, and goes with it."""
     notes = Service(memo, store)
