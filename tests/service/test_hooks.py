@@ -466,8 +466,18 @@ def test_a_batch_with_a_checkpoint_calls_hooks_for_what_it_writes(
     refused, paid = bills.handle_many(commands, checkpoint=Checkpoint("in", 2))
     assert isinstance(refused, GuardFailedError)
     assert not isinstance(paid, Exception)
-    assert diary.hooks.count("before") == diary.hooks.count("after_commit") == 1
+    assert [diary.hooks.count(hook) for hook in ("before", *COMMITTED)] == [1, 1, 1]
     assert store.checkpoint("in") == 2
+
+
+def test_a_transition_that_is_purged_before_its_hooks_run_is_shown_to_none(
+    bills: Bills, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that do not take it are called."""
+    diary.acts["after"] = lambda change: bills.purge("b-1")
+    bills.handle("b-1", Pay())
+    assert diary.hooks[-2:] == ["after", "after_commit 2"]
+    assert caplog.records == []
 
 
 def test_a_batch_answers_each_with_its_own(bills: Bills, diary: Diary) -> None:
