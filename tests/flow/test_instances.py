@@ -386,6 +386,7 @@ def test_a_service_without_the_object_takes_no_commands(store: Store) -> None:
 def test_after_a_purge_it_is_in_the_initial_state(store: Store) -> None:
     """Given an order that was erased, when asked, then nothing is known of it, and it may begin."""
     flow = order_flow()
+    flow.before(from_="pending")(lambda order: order.calls.append("before"))
     order = begin(flow, store)
     bring(order, "checking_out", "purchased")
     orders = Service(flow.machine, store)
@@ -394,6 +395,7 @@ def test_after_a_purge_it_is_in_the_initial_state(store: Store) -> None:
     assert order.current_state == "pending"
     assert order.transition_to("cancelled").version == 4
     assert order.version == 4
+    assert noted(order) == ["before", "before"]
     orders.purge("o-1")
     order.reload()
     assert order.version == 0

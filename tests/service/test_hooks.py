@@ -220,6 +220,18 @@ def test_a_failure_knows_what_was_tried(bills: Bills, diary: Diary) -> None:
     assert diary.entries == [("on_failure", "Paid", "Paid", 3, "InvalidTransitionError")]
 
 
+def test_a_failure_to_write_knows_what_was_decided(store: Store, diary: Diary) -> None:
+    """From which version and state, and to which."""
+    counting = CountingStore(store)
+    bills = Service(bill, counting, deps=diary)
+    bills.handle("b-1", Place(5))
+    diary.entries.clear()
+    counting.before_commit = [raising_now(StoreError("the disk is full"))]
+    with pytest.raises(StoreError):
+        bills.handle("b-1", Note("x"))
+    assert diary.entries[-1] == ("on_failure", "Pending", "Pending", 2, "StoreError")
+
+
 def test_a_failure_knows_no_state_after_where_there_may_be_several_or_none(
     bills: Bills, diary: Diary
 ) -> None:
@@ -679,6 +691,13 @@ def test_what_outlives_a_transaction_is_not_in_it(store: Store, bills: Bills, di
     bills.handle("b-1", Pay())
     kept[0].run(memos.handle, "n-1", Place(1))
     assert memos.get("n-1").version == 1
+    with open_store("memory://") as other:
+        later = Diary()
+        there = Service(bill, other, deps=later)
+        there.handle("b-1", Place(5))
+        later.acts["before"] = lambda change: memos.handle("n-1", Note("x"))
+        kept[0].run(there.handle, "b-1", Pay())
+    assert memos.get("n-1").version == 2
 
 
 def test_another_thread_does_not_join(store: Store, bills: Bills, diary: Diary) -> None:

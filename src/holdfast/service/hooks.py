@@ -27,7 +27,7 @@ from holdfast.service.records import decode_transition
 from holdfast.service.requests import Commit, Notify, Plan, Read, World
 from holdfast.service.runner import run
 from holdfast.service.within import Within, inside
-from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Store, Write
+from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Store
 from holdfast.stores.outcomes import TransientError
 
 W = TypeVar("W", bound=World)
@@ -109,7 +109,8 @@ class CommitWithHooks(Commit, frozen=True, kw_only=True):
 
     def _is_in_time(self) -> Plan[bool]:
         """Hold what is to be written; tell whether nothing has come too late already."""
-        checks = [_check(write) for write in self.writes]
+        rows = [(write.entity, write.expected) for write in self.writes]
+        checks = [Check(row.machine, row.id, expected) for row, expected in rows]
         held: list[Outcome] = yield Commit((), checks=[*checks, *self.checks])
         checkpoint = self.checkpoint
         if checkpoint is not None:
@@ -286,9 +287,3 @@ def _report(hook: Hook, change: Change[Any, Any], what: str) -> None:
         change.version,
         what,
     )
-
-
-def _check(write: Write) -> Check:
-    row = write.entity
-    is_new = not write.log or write.log[0].from_type is None
-    return Check(row.machine, row.id, write.expected, is_new and write.expected > 0)

@@ -149,9 +149,15 @@ def test_eight_threads_lose_nothing(any_store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", ["guard", "before", "after"])
-def test_a_nested_failure_is_not_taken_for_the_outer_ones(store: Store, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "error"), [("refunded", InvalidTransitionError), ("cancelled", GuardFailedError)]
+)
+def test_a_nested_failure_is_not_taken_for_the_outer_ones(
+    store: Store, kind: str, state: str, error: type[InvalidTransitionError | GuardFailedError]
+) -> None:
     """Given a callback that transitions another, when that is refused, then the error arrives."""
     outer_flow, inner_flow = order_flow(), order_flow()
+    inner_flow.guard(to="cancelled")(lambda order: False)
     refusals: list[HoldfastError] = []
 
     @outer_flow.on_guard_failure()
@@ -159,12 +165,12 @@ def test_a_nested_failure_is_not_taken_for_the_outer_ones(store: Store, kind: st
         refusals.append(error)
 
     def pay(order: Order) -> bool:
-        inner_flow(Order(), store=store, id="o-2").transition_to("refunded")
+        inner_flow(Order(), store=store, id="o-2").transition_to(state)
         return True
 
     getattr(outer_flow, kind)(to="checking_out")(pay)
     order = begin(outer_flow, store)
-    with pytest.raises(InvalidTransitionError) as raised:
+    with pytest.raises(error) as raised:
         order.try_transition_to("checking_out")
     assert raised.value.id == "o-2"
     assert (path(order), refusals) == ([], [])
