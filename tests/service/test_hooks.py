@@ -482,6 +482,14 @@ def test_a_batch_with_a_checkpoint_calls_hooks_for_what_it_writes(
     assert store.checkpoint("in") == 2
 
 
+def test_a_failure_in_a_batch_is_told_as_what_it_was(bills: Bills, diary: Diary) -> None:
+    """The command before it, for the same entity, is another."""
+    commands: list[tuple[str, BillCommand]] = [("b-1", Pay()), ("b-1", Pay())]
+    bills.handle_many(commands, checkpoint=Checkpoint("in", 2))
+    told = [entry for entry in diary.entries if entry[0] == "on_failure"]
+    assert told == [("on_failure", "Paid", "Paid", 3, "InvalidTransitionError")]
+
+
 def test_a_transition_that_is_purged_before_its_hooks_run_is_shown_to_none(
     bills: Bills, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -358,13 +358,15 @@ def test_an_event_that_the_state_does_not_take_is_refused(store: Store) -> None:
 
 
 def test_the_error_of_an_event_tells_those_that_are_taken(store: Store) -> None:
-    """Given a purchased order, when it is to be submitted, then what else there is is told."""
+    """Given a purchased order, when it is to be submitted, then that is told, and nothing tried."""
     flow = order_flow()
+    flow.on_failure(lambda order: order.calls.append("failure"))
     order = begin(flow, store)
     bring(order, "checking_out", "purchased")
     with pytest.raises(InvalidTransitionError) as raised:
         order.trigger("submit")
     assert (raised.value.state, raised.value.allowed) == ("purchased", ())
+    assert noted(order) == []
 
 
 @pytest.mark.parametrize("name", ["pay", "pending", ""])
