@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from tests.ext.sqlalchemy.shop import (
@@ -171,6 +172,39 @@ def test_the_driver_s_autocommit_is_refused(plain: Shop) -> None:
             flow.transition_to("paid")
     engine.dispose()
     assert plain.script.took() == ["guard paid", "on_failure paid"]
+
+
+def test_nothing_is_begun_before_a_savepoint_that_no_commit_would_end(plain: Shop) -> None:
+    """What is done in it is there after its release, and keeps nobody from writing."""
+    arguments = {"factory": CommitsByItself, "isolation_level": None}
+    engine = nest_savepoints(engine_for(plain.url, connect_args=arguments))
+    with Session(engine) as session:
+        with session.begin_nested():
+            session.add(Parcel(order_id=1))
+        session.commit()
+        with Session(plain.engine) as other:
+            assert len(other.query(Parcel).all()) == 1
+            other.add(Parcel(order_id=2))
+            other.commit()
+    engine.dispose()
+
+
+def test_a_savepoint_that_must_wait_too_long_fails_as_any_statement(tmp_path: Path) -> None:
+    """To whoever makes it, a store or not, with SQLAlchemy's error."""
+    engine = nest_savepoints(
+        engine_for(f"sqlite:///{tmp_path}/locked.db", connect_args={"timeout": 0})
+    )
+    Base.metadata.create_all(engine)
+    with closing(sqlite3.connect(tmp_path / "locked.db")) as other, Session(engine) as session:
+        other.execute("BEGIN IMMEDIATE")
+        session.begin_nested()
+        with pytest.raises(OperationalError, match="database is locked"):
+            session.query(Parcel).all()
+        other.rollback()
+        session.rollback()
+        with session.begin_nested():
+            assert session.query(Parcel).all() == []
+    engine.dispose()
 
 
 def test_a_locked_file_is_told(tmp_path: Path) -> None:

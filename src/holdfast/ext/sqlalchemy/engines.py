@@ -19,6 +19,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from holdfast.errors import StoreError
 
+_BEGIN = "BEGIN IMMEDIATE"
+"""Takes the lock for writing: a reader that waits for it later may have to be refused."""
 _NESTS = "holdfast.nests"
 _DRIVERS = ("pysqlite", "psycopg")
 
@@ -114,18 +116,18 @@ def begin(session: Session, binding: Mapping[str, Any]) -> None:
 def _before(connection: Connection, name: str | None) -> None:
     """Begin before a savepoint is made."""
     driver = connection.connection.driver_connection
-    if isinstance(driver, sqlite3.Connection):
-        if not driver.in_transaction:
-            _begin_immediately(connection)
-            connection.info[_NESTS] = True
-        elif not connection.in_nested_transaction():
-            connection.info[_NESTS] = True
+    if not isinstance(driver, sqlite3.Connection) or _ends_nothing(driver):
+        return
+    if not driver.in_transaction:
+        connection.exec_driver_sql(_BEGIN)
+        connection.info[_NESTS] = True
+    elif not connection.in_nested_transaction():
+        connection.info[_NESTS] = True
 
 
 def _begin_immediately(connection: Connection) -> None:
-    """Take the lock for writing now: a reader that waits for it later may have to be refused."""
     try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(_BEGIN)
     except DBAPIError as error:
         is_locked = "locked" in str(error.orig)
         advice = ", try again, or wait longer: connect_args={'timeout': 30}" if is_locked else ""
@@ -143,10 +145,15 @@ def _nests(connection: Connection, driver: sqlite3.Connection) -> bool:
 
 
 def _commits_by_itself(connection: Connection, driver: object) -> bool:
-    if getattr(driver, "autocommit", None) is True:  # psycopg's, and Python's from 3.12 on
+    if _ends_nothing(driver):
         return True
     levels = (
         connection.get_execution_options().get("isolation_level"),
         getattr(connection.dialect, "_on_connect_isolation_level", None),
     )
     return "AUTOCOMMIT" in levels
+
+
+def _ends_nothing(driver: object) -> bool:
+    """Whether the driver's commit does nothing: psycopg's, and Python's from 3.12 on, may be so."""
+    return getattr(driver, "autocommit", None) is True
