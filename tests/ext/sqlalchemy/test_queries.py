@@ -15,6 +15,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    update,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import CompileError
@@ -207,6 +208,15 @@ def test_its_columns_can_be_grouped_by(session: Session) -> None:
         ("shipped", 1),
         ("cancelled", 1),
     }
+
+
+def test_a_mirror_is_filled_from_it(session: Session) -> None:
+    """Where the column came after the rows, in one statement."""
+    session.execute(update(Order).values(state="unknown"))
+    last = Order.most_recent_transition().to_state
+    session.execute(update(Order).values(state=func.coalesce(last, "pending")))
+    expected = ["pending", "paid", "shipped", "cancelled", "paid"]
+    assert session.scalars(select(Order.state).order_by(Order.id)).all() == expected
 
 
 def test_its_times_are_moments(session: Session) -> None:
