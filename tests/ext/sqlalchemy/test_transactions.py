@@ -194,6 +194,45 @@ def test_a_raising_callback_leaves_session_and_object_as_they_were(shop: Shop) -
     assert shop.script.took() == ["guard paid", "before paid", "after paid", "on_failure paid"]
 
 
+def test_a_callback_before_can_rule_others_changes_out(shop: Shop) -> None:
+    """It asks again within the transaction, where a guard has seen what the session had loaded."""
+    id = shop.new_order()
+    writing = threading.Event()
+
+    def refresh(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.refresh(order, with_for_update=True)
+        if order.lines == 0:
+            raise Refused
+        writing.set()
+        changing.join(0.2)
+
+    def empty() -> None:
+        writing.wait()
+        with shop.sessions.begin() as other:
+            other.get_one(Order, id, with_for_update=True).lines = 0
+
+    changing = threading.Thread(target=empty)
+    changing.start()
+    shop.script.acts = {"guard": lambda order: order.lines > 0, "before": refresh}
+    with shop.sessions() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        flow.transition_to("paid")
+        assert changing.is_alive()
+        session.commit()
+        changing.join()
+        assert flow.object.lines == 0
+        flow.object.lines = 1
+        session.commit()
+        assert flow.object.lines == 1
+        with shop.sessions.begin() as other:
+            other.get_one(Order, id).lines = 0
+        with pytest.raises(Refused):
+            flow.transition_to("shipped")
+    assert shop.stored(id) == ["paid"]
+
+
 def test_what_callbacks_do_is_committed_with_the_transition(shop: Shop) -> None:
     """They use the session as everybody does."""
     id = shop.new_order()
