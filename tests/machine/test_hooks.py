@@ -87,7 +87,8 @@ def takes_any(**more: object) -> None: ...
         (lambda m: m.before(from_=Stranger)(plain), "from_=Stranger is nothing of door"),
         (lambda m: m.before(command=Open)(plain), "command=Open is nothing of door"),
         (lambda m: m.before(to=Create)(plain), "to=Create is nothing of door; take None, "),
-        (lambda m: m.before(to="Open")(plain), "takes classes of states or commands"),
+        (lambda m: m.before(to="Open")(plain), "): to= takes classes of states or commands"),
+        (lambda m: m.guard(reason=3)(plain), "): reason= is what a guard tells where it refuses"),
         (lambda m: m.before(to=())(plain), "to= names nothing; leave it out for any"),
     ],
 )

@@ -8,6 +8,8 @@ from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeVar, overload
 
+from msgspec.structs import replace
+
 from holdfast.errors import DefinitionError
 from holdfast.machine.annotations import Signature, flatten
 from holdfast.machine.hooks import Hook, HookKind, Hooks, read_hook
@@ -202,13 +204,12 @@ def _declare(
     function: H,
 ) -> H:
     from_, command, to = filters
-    hook = read_hook(
-        kind,
-        function,
-        sources=_filter("from_", from_),
-        commands=_filter("command", command),
-        targets=_filter("to", to),
-        reason=reason,
+    hook = read_hook(kind, function, reason=reason)
+    hook = replace(
+        hook,
+        sources=_filter(hook, "from_", from_),
+        commands=_filter(hook, "command", command),
+        targets=_filter(hook, "to", to),
     )
     if "deps" in hook.parameters and getattr(machine, "deps", None) is None:
         raise DefinitionError(
@@ -219,7 +220,7 @@ def _declare(
     return function
 
 
-def _filter(option: str, given: Any) -> frozenset[type] | None:
+def _filter(hook: Hook, option: str, given: Any) -> frozenset[type] | None:
     """Return the classes that a filter names, None where there is none."""
     if given is ANY:
         return None
@@ -227,7 +228,9 @@ def _filter(option: str, given: Any) -> frozenset[type] | None:
     try:
         return frozenset(cls for part in parts for cls in flatten(part))
     except TypeError as error:
-        raise DefinitionError(f"{option}= takes classes of states or commands: {error}") from error
+        raise DefinitionError(
+            f"{hook.location}: {option}= takes classes of states or commands: {error}"
+        ) from error
 
 
 def _written(cls: type) -> str:

@@ -112,14 +112,12 @@ def read_hook(
     kind: HookKind,
     function: object,
     *,
-    sources: frozenset[type] | None = None,
-    commands: frozenset[type] | None = None,
-    targets: frozenset[type] | None = None,
     leading: bool = False,
     reason: str | None = None,
 ) -> Hook:
     """Read what a function takes, which its parameters' names say; raises DefinitionError.
 
+    It is for every transition, until it is given a filter.
     With `leading` its first parameter, whatever its name, is given the dependencies.
     """
     if not callable(function) or isinstance(function, type):
@@ -156,9 +154,7 @@ def read_hook(
                 f"{', '.join(offered)}, by these names"
             )
     by_place = sum(each.kind in _BY_PLACE for each in parameters)
-    return Hook(
-        kind, function, location, sources, commands, targets, tuple(names), by_place, reason
-    )
+    return Hook(kind, function, location, None, None, None, tuple(names), by_place, reason)
 
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
