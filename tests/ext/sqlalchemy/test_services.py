@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import ForeignKey, String, select
+from sqlalchemy import BigInteger, ForeignKey, SmallInteger, String, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -169,6 +169,42 @@ def test_the_state_is_mirrored_whoever_writes_it_in_the_session(shop: Shop, scop
         joined(everybody, session).handle("1a", Leave())
         session.commit()
         assert [session.get_one(Seat, name).status for name in ("1a", "1b")] == ["Taken", "Taken"]
+
+
+@pytest.mark.parametrize("id", ["40000", "3000000000", "-3000000000", "9" * 19, "1" * 30])
+def test_ids_that_no_row_can_have_are_mirrored_nowhere(shop: Shop, id: str) -> None:
+    """They are larger than the column, and no reason to fail; what is not, is found."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Locker(Stateful, Own):
+        __tablename__ = "lockers"
+        __machine__ = seat
+        __machine_state__ = "status"
+        number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+        status: Mapped[str | None]
+
+    class Room(Stateful, Own):
+        __tablename__ = "rooms"
+        __machine__ = seat
+        __machine_id__ = "number"
+        __machine_state__ = "status"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int] = mapped_column(BigInteger)
+        status: Mapped[str | None]
+
+    Own.metadata.create_all(shop.engine)
+    with Session(shop.engine) as session:
+        session.add_all([Locker(number=7), Room(number=3_000_000_000)])
+        lockers = joined(Service(seat, shop.store), session, model=Locker)
+        joined(Service(seat, shop.store), session, model=Room)
+        for each in (id, "7"):
+            lockers.handle(each, Take("alice"))
+        session.commit()
+        assert session.scalars(select(Locker.status)).all() == ["Taken"]
+        taken = "Taken" if id == "3000000000" else None
+        assert session.scalars(select(Room.status)).all() == [taken]
 
 
 def test_what_came_too_late_is_not_mirrored(shop: Shop) -> None:

@@ -213,7 +213,7 @@ def test_a_callback_before_can_rule_others_changes_out(shop: Shop) -> None:
         with shop.sessions.begin() as other:
             other.get_one(Order, id, with_for_update=True).lines = 0
 
-    changing = threading.Thread(target=empty)
+    changing = threading.Thread(target=empty, daemon=True)
     changing.start()
     shop.script.acts = {"guard": lambda order: order.lines > 0, "before": refresh}
     with shop.sessions() as session:

@@ -68,6 +68,8 @@ class Terms(Struct, frozen=True):
             return None
         if self.kind == "uuid" and not _is_uuid(self.id_column):
             return id
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return None
         return value if str(value) == id else None
 
     def mirrored(self, state_type: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, Column, SmallInteger, literal, select
 from sqlalchemy.orm import Session
 
 from holdfast.ext.sqlalchemy.identity import AnyMachine, Terms, terms_of
@@ -37,10 +37,12 @@ class Mirror:
     def _instances(self, session: Session, id: object) -> list[Any]:
         """Return those with an id: the one that the session has, or those in the database."""
         terms = self._terms
-        if terms.is_key:
+        if terms.is_key and _fits(terms.id_column, id):
             found = session.get(terms.model, id)
             return [] if found is None else [found]
-        own = getattr(terms.model, terms.id_attribute) == id
+        # PostgreSQL takes no parameter that is larger than the column's type.
+        value = literal(id, BigInteger) if isinstance(id, int) else id
+        own = getattr(terms.model, terms.id_attribute) == value
         return list(session.scalars(select(terms.model).where(own)).unique())
 
 
@@ -52,6 +54,13 @@ def mirror_in(model: type, machine: AnyMachine) -> Mirror | None:
     if terms.state_attribute is None or terms.machine.name != machine.name:
         return None
     return Mirror(terms, terms.state_attribute)
+
+
+def _fits(column: Column[Any], id: object) -> bool:
+    """Whether every database keeps an id in a column of this type."""
+    small, large = (isinstance(column.type, kind) for kind in (SmallInteger, BigInteger))
+    bits = 15 if small else 63 if large else 31
+    return not isinstance(id, int) or -(2**bits) <= id < 2**bits
 
 
 def mirror(session: Session, store: object, write: Write) -> None:
