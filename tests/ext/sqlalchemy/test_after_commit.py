@@ -192,6 +192,29 @@ def test_what_one_did_that_raised_is_undone(shop: Shop) -> None:
         assert session.get_one(Order, id).lines == 1
 
 
+def test_an_interrupt_undoes_what_one_did_too(shop: Shop) -> None:
+    """It reaches whoever commits, and the transition stays."""
+    id = shop.new_order()
+
+    def interrupt(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.add(Parcel(order_id=order.id))
+        session.flush()
+        raise KeyboardInterrupt
+
+    shop.script.acts = {"after_commit": interrupt}
+    with shop.sessions() as session:
+        flow = shop.flow(session.get_one(Order, id))
+        flow.transition_to("paid")
+        with pytest.raises(KeyboardInterrupt):
+            session.commit()
+        assert not session.in_transaction()
+        session.commit()
+        assert session.scalars(select(Parcel)).all() == []
+        assert flow.current_state == "paid"
+
+
 def test_a_transition_made_after_a_commit_is_followed_too(shop: Shop) -> None:
     """It is in a transaction of its own."""
     id = shop.new_order()

@@ -104,17 +104,25 @@ def _call(session: Session, functions: Sequence[Function]) -> None:
     with _after_the_block(session):
         for function in functions:
             try:
-                if not session.autobegin:
-                    session.begin()
-                if function() is False:
-                    session.rollback()
-                elif session.in_transaction():
-                    session.commit()
+                _call_in_transaction(session, function)
             except Exception:
-                session.rollback()
                 logging.getLogger("holdfast").exception(
                     "what followed a commit raised; the others run on"
                 )
+
+
+def _call_in_transaction(session: Session, function: Function) -> None:
+    """Commit what a function does with a session, or undo it where it fails."""
+    try:
+        if not session.autobegin:
+            session.begin()
+        if function() is False:
+            session.rollback()
+        elif session.in_transaction():
+            session.commit()
+    except BaseException:
+        session.rollback()
+        raise
 
 
 @contextmanager
