@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_scoped_session,
@@ -162,6 +162,36 @@ def test_a_flow_is_used_within_run_sync(postgres_shop: Shop) -> None:
             assert shop.script.calls[-1] == "after_commit paid"
             await session.refresh(order)
             assert (order.lines, order.state) == (2, "paid")
+
+    run(shop, main)
+    assert shop.stored(id) == ["paid"]
+
+
+def test_a_commit_may_be_cancelled_in_what_follows_it(postgres_shop: Shop) -> None:
+    """The transition stays, what the callback did is undone, and the session can be used."""
+    shop, begun = postgres_shop, asyncio.Event()
+    id = shop.new_order()
+
+    def wait(order: Order) -> None:
+        session = Session.object_session(order)
+        assert session is not None
+        session.add(Parcel(order_id=order.id))
+        session.flush()
+        begun.set()
+        session.execute(text("SELECT pg_sleep(60)"))
+
+    shop.script.acts["after_commit"] = wait
+
+    async def main(sessions: async_sessionmaker[AsyncSession]) -> None:
+        async with sessions() as session:
+            await bring(session, shop, await session.get_one(Order, id), "paid")
+            committing = asyncio.create_task(session.commit())
+            await begun.wait()
+            committing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await committing
+            assert not session.in_transaction()
+            assert (await session.scalars(select(Parcel))).all() == []
 
     run(shop, main)
     assert shop.stored(id) == ["paid"]
