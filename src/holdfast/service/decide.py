@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from holdfast.errors import InvalidTransitionError
 from holdfast.machine.definition import Machine
 from holdfast.record import Change, Record
 from holdfast.service.call import Call
@@ -158,15 +157,10 @@ def decide_awaiting(
 
 
 def _decided(binding: Binding, draft: Draft, call: Call, answer: Answer) -> Decided | None:
-    """Return what an answer rests on.
-
-    None for a purge, for the answer to an earlier call, and where there was nothing to choose from.
-    """
+    """Return what an answer rests on; None for a purge, and for the answer to an earlier call."""
     if call.purge:
         return None
     if call.choose is not None:
-        if draft.chosen is None and isinstance(answer, InvalidTransitionError):
-            return None  # nothing was tried
         call = draft.chosen or call.choose.likely(draft, call)
     if isinstance(answer, Exception):
         return draft.failed(call, binding.deps)

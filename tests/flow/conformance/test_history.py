@@ -358,15 +358,33 @@ def test_an_event_that_the_state_does_not_take_is_refused(store: Store) -> None:
 
 
 def test_the_error_of_an_event_tells_those_that_are_taken(store: Store) -> None:
-    """Given a purchased order, when it is to be submitted, then that is told, and nothing tried."""
+    """Given a purchased order, when it is to be submitted, then it is told what else there is."""
     flow = order_flow()
-    flow.on_failure(lambda order: order.calls.append("failure"))
     order = begin(flow, store)
     bring(order, "checking_out", "purchased")
     with pytest.raises(InvalidTransitionError) as raised:
         order.trigger("submit")
     assert (raised.value.state, raised.value.allowed) == ("purchased", ())
-    assert noted(order) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [("submit", ["any", "purchased", "from purchased"]), ("cancel", ["any", "from purchased"])],
+)
+def test_an_event_that_the_state_does_not_take_is_a_failure(
+    store: Store, event: str, told: list[str]
+) -> None:
+    """Given callbacks of failures, when it is triggered, then those that may be meant are."""
+    flow = order_flow()
+    flow.on_failure()(lambda order: order.calls.append("any"))
+    flow.on_failure(to="purchased")(lambda order: order.calls.append("purchased"))
+    flow.on_failure(from_="purchased")(lambda order: order.calls.append("from purchased"))
+    flow.on_failure(from_="pending")(lambda order: order.calls.append("from pending"))
+    order = begin(flow, store)
+    bring(order, "checking_out", "purchased")
+    with pytest.raises(InvalidTransitionError):
+        order.trigger(event)
+    assert noted(order) == told
 
 
 @pytest.mark.parametrize("name", ["pay", "pending", ""])
