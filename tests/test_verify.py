@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from holdfast import Command, Machine, Service, State, VersionConflictError, open_store
 from holdfast.stores.chain import NO_UTF8
-from holdfast.stores.contract import EntityRow, LogRow, Store, digest_of
+from holdfast.stores.contract import EntityRow, LogRow, Store
+from holdfast.stores.digests import digest_of
 from holdfast.stores.verify import MAX_LISTED, Report, verify
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping
 from copy import copy
@@ -26,7 +25,7 @@ from holdfast.service.requests import (
     Sleep,
     Work,
 )
-from holdfast.service.runner import draw_tokens
+from holdfast.service.runner import draw_fraction, draw_tokens
 from holdfast.stores.contract import Store
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class AsyncWorld:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = time.monotonic
-        self.random = random.random
+        self.random = draw_fraction
         self.tokens = draw_tokens
         self._callers: Mapping[int, asyncio.Future[Any]] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from threading import get_ident
 from typing import TypeVar
@@ -20,7 +19,7 @@ class SyncWorld:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = time.monotonic
-        self.random = random.random
+        self.random = draw_fraction
         self.tokens = draw_tokens
 
     def sleep(self, seconds: float) -> None:
@@ -45,6 +44,13 @@ def run(plan: Plan[T], world: World) -> T:
         return stop.value  # type: ignore[no-any-return]  # (what a plan returns)
     finally:
         under_way.pop(plan, None)
+
+
+def draw_fraction() -> float:
+    """Draw a number from [0, 1); few calls ever need one."""
+    from random import random
+
+    return random()
 
 
 def draw_tokens(count: int) -> list[str]:

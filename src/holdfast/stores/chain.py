@@ -7,7 +7,8 @@ from operator import attrgetter
 from sys import intern
 
 from holdfast.errors import StoreError
-from holdfast.stores.contract import EntityRow, LogRow, digest_of
+from holdfast.stores.contract import EntityRow, LogRow
+from holdfast.stores.digests import digest_of
 
 NO_UTF8 = "has text that is no UTF-8, or that holds NUL characters; no store takes such text"
 

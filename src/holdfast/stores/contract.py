@@ -18,7 +18,6 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from holdfast.errors import StoreError
-from holdfast.stores.digests import digest_of, seal
 from holdfast.stores.outcomes import (
     CommitUncertainError,
     KeptBack,
@@ -65,10 +64,8 @@ __all__ = [
     "Write",
     "WriteRefusedError",
     "all_or_none",
-    "digest_of",
     "expect_batch",
     "judge",
-    "seal",
 ]
 
 Clock = Callable[[], datetime]

@@ -18,8 +18,8 @@ from holdfast.stores.contract import (
     Outcome,
     Write,
     WriteRefusedError,
-    seal,
 )
+from holdfast.stores.digests import seal
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -35,9 +35,9 @@ from holdfast.stores.contract import (
     Seal,
     Write,
     all_or_none,
-    digest_of,
     judge,
 )
+from holdfast.stores.digests import digest_of
 from holdfast.stores.postgres.statements import (
     Ask,
     Statements,

@@ -26,9 +26,9 @@ from holdfast.stores.contract import (
     Seal,
     Write,
     all_or_none,
-    digest_of,
     judge,
 )
+from holdfast.stores.digests import digest_of
 from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.sql import load_queries
 from holdfast.stores.sqlite.errors import code_of
