@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
 
+from holdfast import AsyncService, Service
 from holdfast.cli.app import app
 
 SHOP = """
@@ -82,6 +84,13 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def _close_stores(module: ModuleType) -> None:
+    """Close what a module has opened: a target that fails at its first use is given to nobody."""
+    for value in vars(module).values():
+        if isinstance(value, Service | AsyncService):
+            value.store.close()
+
+
 @pytest.fixture
 def cli(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Call the command in this process, in the folder of the shop; modules there are read anew."""
@@ -94,7 +103,7 @@ def cli(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
         result = runner.invoke(app, arguments, input=stdin)
         for name in set(sys.modules) - before:
             if not name.startswith(("holdfast", "rich")) and is_in(shop, name):
-                del sys.modules[name]
+                _close_stores(sys.modules.pop(name))
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Done(result.exit_code, result.stdout, result.stderr)
