@@ -192,12 +192,12 @@ def test_a_mirror_that_came_later_is_filled(orders: dict[str, Order]) -> None:
     assert Order.objects.with_state().filter(status=models.F("current_state")).count() == 5
 
 
-MANY = 20_000
+MANY = 100_000
 FEW = 10
 FILL = """
 INSERT INTO {entity} (machine, id, version, state_type, state, schema_version, created_at,
     updated_at, entered_version, digest)
-SELECT 'order', CAST(id AS text), 1, CASE WHEN id % 2000 = 0 THEN 'cancelled' ELSE 'purchased' END,
+SELECT 'order', CAST(id AS text), 1, CASE WHEN id % 10000 = 0 THEN 'cancelled' ELSE 'purchased' END,
     '{{}}', 1, '2026-01-01T00:00:00.000000Z', '2026-01-01T00:00:00.000000Z', 1, ''
 FROM shop_order
 """

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 from tests.ext.sqlalchemy.shop import Label, Order, Shop, Ticket
 
-COUNT = 20_000
+COUNT = 100_000
 HITS = 10
 
 FILL = """
