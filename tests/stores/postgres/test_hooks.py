@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from tests.service.bills import Bills, Diary, Note, Pay, Place, bill, memo, stands
 from tests.stores.postgres.conftest import Open
 from tests.stores.postgres.proxy import Fate, Proxy
 
-from holdfast import Retry, Service
+from holdfast import Retry, Service, StoreError
+from holdfast.service.within import innermost
 from holdfast.stores.contract import Store
 from holdfast.testing.consistency import faults
+
+
+def test_an_error_that_a_hook_passes_over_acknowledges_nothing(store: Store) -> None:
+    """The server takes the COMMIT of such a transaction for a ROLLBACK, and says nothing."""
+    diary = Diary()
+    bills = Service(bill, store, deps=diary)
+    bills.handle("b-1", Place(5))
+    diary.entries.clear()
+
+    def read(change: object) -> None:
+        here = innermost()
+        assert here is not None
+        with suppress(StoreError):
+            here.joined.history("memo", "m-1", after=2**63, limit=1)
+
+    diary.acts["after"] = read
+    with pytest.raises(StoreError, match="passed its error over; nothing was written"):
+        bills.handle("b-1", Pay())
+    assert stands(bills) == (1, "Pending")
+    assert "after_commit" not in diary.hooks
+    assert "on_failure" in diary.hooks
+    diary.acts.clear()
+    assert bills.handle("b-1", Pay()).version == 2
 
 
 @pytest.mark.parametrize("fate", ["is lost", "loses its answer"])

@@ -10,6 +10,7 @@ from threading import get_ident
 from typing import TypeVar, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from holdfast.errors import StoreError
 from holdfast.stores.fork import forked_within
@@ -103,6 +104,11 @@ class Connections:
             result = act(connection)
             if pool in _inherited:
                 raise forked_within(self.url)
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                raise StoreError(  # the server would take COMMIT for ROLLBACK, without a word
+                    f"{self.url} refused a statement in the midst of the transaction, and a hook "
+                    "passed its error over; nothing was written: let such errors through"
+                )
             fetch(connection, self._sql.commit, self.url, "write")
         except KeptBack as kept:
             return cast("T", kept.result)
