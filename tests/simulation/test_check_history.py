@@ -303,6 +303,36 @@ BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
         [entry(1), entry(1, "w2", id="b", position=2)],
         "which was not so at any one moment",
     ),
+    "acknowledged without a version, and not in the log": (
+        [write("w1", 1, 2, version=None, state=None)],
+        [],
+        "acknowledged w1, and it is not in the log",
+    ),
+    "a conflict with what never was": (
+        [write("w1", 1, 2), write("w9", 3, 4, told="refused", expected=0, version=7)],
+        [entry(1)],
+        "has no version 7, as was told",
+    ),
+    "half a batch that is read": (
+        [
+            write("w1", 1, 2, together="t"),
+            write("w2", 1, 2, id="b", version=1, state="s1", together="t"),
+            read(1, 1, 2, together="r"),
+            read(0, 1, 2, id="b", together="r"),
+        ],
+        [entry(1), entry(1, "w2", id="b", position=2)],
+        "which was not so at any one moment",
+    ),
+    "versions that are in the log the wrong way round": (
+        [write("w1", 1, 2), write("w2", 3, 4)],
+        [entry(1, position=2), entry(2, position=1)],
+        "has version 2 at 1, not after 2",
+    ),
+    "an effect before its cause": (
+        [write("w1", 1, 2), write("w2", 3, 4, id="b", version=1, state="s1")],
+        [entry(1, position=2), entry(1, "w2", id="b", position=1)],
+        "was there before it",
+    ),
     "a transaction whose read had changed": (
         [
             write("w1", 1, 2),
@@ -348,6 +378,35 @@ def test_some_reads_no_moment_explains(began: float, together: str | None) -> No
         read(1, 0, 8, id="b", together="r"),
     ]
     log = [entry(1), entry(1, "w2", id="b", position=2)]
+    [fault] = check_history(operations, log, in_commit_order=False)
+    assert "which was not so at any one moment" in fault
+
+
+def test_what_was_read_holds_until_it_is_written() -> None:
+    """Not only at some moment before, whatever the order of the commits was."""
+    operations = [
+        write("w1", 1, 2),
+        read(0, 0, 1, together="t"),
+        write("w2", 1, 4, id="b", version=1, state="s1", together="t"),
+    ]
+    log = [entry(1), entry(1, "w2", id="b", position=2)]
+    assert check_history(operations, log, in_commit_order=False) == []
+    operations[2].began = 3
+    [fault] = check_history(operations, log, in_commit_order=False)
+    assert "which was not so right before what it wrote" in fault
+
+
+def test_what_has_no_answer_is_there_once_its_successor_is() -> None:
+    """A moment without it is none at which something later was there."""
+    operations = [
+        write("w1", 0, 1),
+        write("w2", 0),
+        write("w3", 1, 2),
+        write("w4", 3, 4, id="b", version=1, state="s1"),
+        read(1, 0, 9, together="r"),
+        read(1, 0, 9, id="b", together="r"),
+    ]
+    log = [entry(1), entry(2), entry(3), entry(1, "w4", id="b", position=4)]
     [fault] = check_history(operations, log, in_commit_order=False)
     assert "which was not so at any one moment" in fault
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import inf
+from operator import itemgetter
 
 from holdfast.testing.history.cuts import Cuts
 from holdfast.testing.history.model import Entry, Named, Operation
@@ -19,13 +22,17 @@ def check_history(
     The versions of every entity are 1..n without hole or repeat; every acknowledged write is in
     the log exactly once, at the version and with the state that it was told; a refused one is not,
     and nothing is that nobody issued; the answers about each entity are linearizable; commits are
-    all or none; and what was read together was so at one moment.
+    all or none; what was read together was so at one moment; and what was acknowledged before a
+    write was sent is in the log before it.
 
     Positions rise in the order of the commits, as those of SQLite do. Those of PostgreSQL only put
     a cause before its effects: with `in_commit_order=False` a moment is one at which commits were
     there as a whole, with all that was acknowledged before they were sent.
     """
     return list(_History(operations, log).faults(in_commit_order=in_commit_order))
+
+
+_first = itemgetter(0)
 
 
 class _History:
@@ -42,6 +49,7 @@ class _History:
         self.operations: dict[Named, list[Operation]] = defaultdict(list)
         self.writers: dict[str, Operation] = {}
         self.together: dict[str, list[Operation]] = defaultdict(list)
+        self.orders: dict[Named, Order] = {}
         for operation in operations:
             self.operations[operation.machine, operation.id].append(operation)
             if operation.kind == "write" and operation.name is not None:
@@ -60,14 +68,33 @@ class _History:
             yield from (
                 f"{named[0]} {named[1]!r:.40} {fault}" for fault in self._faults(named, log)
             )
-        cuts = None if in_commit_order else Cuts(self.logs, self._commits(), self.writers)
+        yield from self._faults_of_positions()
+        commits = self._commits()
+        cuts = None if in_commit_order else Cuts(self.logs, commits, self.orders)
         for label, operations in self.together.items():
-            yield from faults_of_moment(label, operations, self.logs, self.by_name, cuts)
+            yield from faults_of_moment(
+                label, operations, self.logs, self.by_name, commits, cuts=cuts
+            )
+
+    def _faults_of_positions(self) -> Iterator[str]:
+        """Tell of the first entry that was surely there before one that the log puts before it."""
+        entries = [entry for named in self.orders for entry in self.logs[named]]
+        last: tuple[float, Entry] | None = None
+        for entry in sorted(entries, key=lambda entry: entry.position):
+            order = self.orders[entry.machine, entry.id]
+            if last is not None and order.latest[entry.version][0] < last[0]:
+                yield (
+                    f"{_named(entry)}: version {entry.version} is in the log behind version "
+                    f"{last[1].version} of {_named(last[1])}, and was there before it"
+                )
+                return
+            last = max(last or (-inf, entry), (order.earliest[entry.version][0], entry), key=_first)
 
     def _commits(self) -> list[list[Entry]]:
         """Return the entries of each commit that was to be all or none."""
         found = [[self.by_name.get(o.name or "") for o in each] for each in self.together.values()]
-        return [[entry for entry in commit if entry is not None] for commit in found]
+        commits = [[entry for entry in commit if entry is not None] for commit in found]
+        return [commit for commit in commits if len(commit) > 1]
 
     def _faults(self, named: Named, log: Sequence[Entry]) -> Iterator[str]:
         versions = [entry.version for entry in log]
@@ -75,13 +102,14 @@ class _History:
             yield f"has the versions {_runs(versions)}"
             return
         operations = self.operations.get(named, [])
+        yield from _faults_of_places(log)
         yield from _faults_of_keys(log)
         for entry in log:
             yield from self._fault_of_entry(entry)
         keyed = {entry.key: entry for entry in log if entry.key is not None}
         for operation in operations:
             yield from self._faults_of_answer(operation, log, keyed)
-        order = Order(log, operations, self.writers)
+        order = self.orders[named] = Order(log, operations, self.writers)
         yield from order.faults()
         yield from order.faults_of_states(operations)
 
@@ -110,6 +138,12 @@ class _History:
             met = operation.version
             if met is not None and met == operation.expected:
                 yield f"was told a conflict of {met} with itself ({described(operation)})"
+            elif met is not None and met > len(log):
+                yield f"has no version {met}, as was told ({described(operation)})"
+        elif operation.told == "done" and operation.kind == "write" and not operation.version:
+            is_erased = any(other.purged for other in log)
+            if entry is None and operation.key not in keyed and not is_erased:
+                yield f"acknowledged {operation.name}, and it is not in the log"
         elif operation.told == "done" and operation.version is not None:
             if operation.version > len(log):
                 yield f"has no version {operation.version}, as was told ({described(operation)})"
@@ -135,6 +169,12 @@ def _faults_of_told(
             f"was told to be {operation.state!r:.120} at version {told.version}, and the log "
             f"says {told.state!r:.120} ({described(operation)})"
         )
+
+
+def _faults_of_places(log: Sequence[Entry]) -> Iterator[str]:
+    for before, entry in pairwise(log):
+        if before.position >= entry.position:
+            yield f"has version {entry.version} at {entry.position}, not after {before.position}"
 
 
 def _faults_of_keys(log: Sequence[Entry]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from math import inf
 
 from holdfast.testing.history.cuts import Cuts
@@ -16,6 +17,8 @@ def faults_of_moment(
     operations: Sequence[Operation],
     logs: Logs,
     by_name: Mapping[str, Entry],
+    commits: Sequence[Sequence[Entry]],
+    *,
     cuts: Cuts | None,
 ) -> Iterator[str]:
     """Tell whether a commit was written in part, and of reads that no one moment explains.
@@ -27,13 +30,15 @@ def faults_of_moment(
         names = ", ".join(str(operation.name) for operation in missing)
         yield f"{label} was written in part: {names} is not in the log, and the rest is"
     reads = [o for o in operations if o.kind == "read" and o.version is not None]
-    if not reads or erased or (cuts is not None and cuts.explain(reads)):
+    if not reads or erased or (cuts is not None and cuts.explain(reads, written)):
         return
     spans = [list(_spans(read, logs.get((read.machine, read.id), ()))) for read in reads]
     if written:
         moments = [min(entry.position for entry in written) - 0.5]
     else:
-        moments = [start for read in spans for start, _ in read]
+        read_of = {(read.machine, read.id) for read in reads}
+        starts = [start for read in spans for start, _ in read]
+        moments = [start for start in starts if not _is_amid(start, commits, read_of)]
     if cuts is not None or not any(_hold(spans, moment) for moment in moments):
         told = ", ".join(f"{read.id!r:.40} at {read.version}" for read in reads)
         when = "right before what it wrote" if written else "at any one moment"
@@ -71,6 +76,14 @@ def _spans(read: Operation, log: Sequence[Entry]) -> Iterator[tuple[float, float
     for entry, end in zip(log, ends, strict=False):
         if entry.version == read.version or (read.version == 0 and entry.state is None):
             yield float(entry.position), end
+
+
+def _is_amid(
+    moment: float, commits: Sequence[Sequence[Entry]], read_of: AbstractSet[Named]
+) -> bool:
+    """Whether a commit would be there in part, as far as it is of what is read."""
+    parts = ({e.position <= moment for e in c if (e.machine, e.id) in read_of} for c in commits)
+    return any(len(part) > 1 for part in parts)
 
 
 def _hold(spans: Sequence[Sequence[tuple[float, float]]], moment: float) -> bool:
