@@ -333,6 +333,37 @@ BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
         [entry(1, position=2), entry(1, "w2", id="b", position=1)],
         "was there before it",
     ),
+    "two batches, each before the other": (
+        [
+            write("w1", 1, 9, together="t"),
+            write("w2b", 1, 9, id="b", together="t"),
+            write("w2", 1, 9, together="u"),
+            write("w1b", 1, 9, id="b", together="u"),
+        ],
+        [
+            entry(1),
+            entry(2),
+            entry(1, "w1b", id="b", position=3),
+            entry(2, "w2b", id="b", position=4),
+        ],
+        "were each written before the other",
+    ),
+    "a refusal that tells of a state which another one saw left": (
+        [
+            write("w1", 0),
+            write("w2", 0),
+            write("w9", 1, 2, told="refused", saw="Open"),
+            write("w8", 3, 4, told="refused", saw="Closed"),
+            write("w7", 5, 6, told="refused", saw="Open"),
+        ],
+        [entry(1, state_type="Open"), entry(2, state_type="Closed")],
+        "was told to be Open while it was not so (write w7",
+    ),
+    "absence of what was seen, whoever wrote it": (
+        [write("w1", 0), write("w9", 1, 2, told="refused", saw="Open"), read(0, 3, 4)],
+        [entry(1, state_type="Open")],
+        "was told not to exist while it was not so",
+    ),
     "a transaction whose read had changed": (
         [
             write("w1", 1, 2),

@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from holdfast.testing.history.cuts import Cuts
 from holdfast.testing.history.model import Entry, Named, Operation
-from holdfast.testing.history.moments import faults_of_moment
+from holdfast.testing.history.moments import faults_of_crossing, faults_of_moment
 from holdfast.testing.history.order import Order, described
 
 
@@ -70,6 +70,7 @@ class _History:
             )
         yield from self._faults_of_positions()
         commits = self._commits()
+        yield from faults_of_crossing(commits, self.logs)
         cuts = None if in_commit_order else Cuts(self.logs, commits, self.orders)
         for label, operations in self.together.items():
             yield from faults_of_moment(

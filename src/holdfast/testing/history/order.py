@@ -56,19 +56,25 @@ class Order:
 
     def faults_of_states(self, operations: Iterable[Operation]) -> Iterator[str]:
         """Tell of each answer of a state, or of no entity, given while it surely was not so."""
-        asked = [(o, _state_told(o)) for o in operations]
-        told = [(o, state) for o, state in asked if state is not None and o.ended is not None]
+        told = [o for o in operations if _state_told(o) is not None and o.ended is not None]
         if not told:
             return
         starts = [start for start, _ in self.earliest]
         ends = [end for end, _ in self.latest]
         absent, erased, by_state = self._versions_by_state()
-        for operation, state in told:
-            assert operation.ended is not None
-            last = bisect_right(starts, operation.ended, hi=len(self._entries) + 1) - 1
-            first = bisect_left(ends, operation.began, lo=1, hi=len(self._entries) + 1) - 1
+        surely, seen = 0, dict.fromkeys(range(len(told)), 0)
+        for moment, is_end, place in sorted(_events(told)):
+            operation, state = told[place], _state_told(told[place])
+            if is_end:
+                surely = max(surely, seen[place])
+                continue
+            last = bisect_right(starts, operation.ended or moment, hi=len(ends) - 1) - 1
+            first = max(bisect_left(ends, moment, lo=1, hi=len(ends) - 1) - 1, surely)
             fitting = [absent] if not state else [by_state.get(state, []), by_state.get(None, [])]
-            if not any(_between(first, last, versions) for versions in (erased, *fitting)):
+            found = [_next(first, versions) for versions in (erased, *fitting)]
+            seen[place] = min(version for version in (*found, last + 1) if version is not None)
+            if seen[place] > last:
+                seen[place] = 0
                 what = f"to be {state}" if state else "not to exist"
                 yield f"was told {what} while it was not so ({described(operation)})"
 
@@ -112,10 +118,18 @@ def _state_told(operation: Operation) -> str | None:
     return "" if operation.version == 0 else operation.saw
 
 
-def _between(first: int, last: int, versions: Sequence[int]) -> bool:
-    """Whether one of the versions, which rise, lies between two."""
+def _events(operations: Sequence[Operation]) -> Iterator[tuple[float, bool, int]]:
+    """Yield when each was sent and answered; what is sent at a time comes before its answers."""
+    for place, operation in enumerate(operations):
+        assert operation.ended is not None
+        yield operation.began, False, place
+        yield operation.ended, True, place
+
+
+def _next(first: int, versions: Sequence[int]) -> int | None:
+    """Return the first of the versions, which rise, that is not below another."""
     place = bisect_left(versions, first)
-    return place < len(versions) and versions[place] <= last
+    return versions[place] if place < len(versions) else None
 
 
 def _later(one: _Bound, other: _Bound) -> _Bound:
