@@ -413,6 +413,22 @@ def test_some_reads_no_moment_explains(began: float, together: str | None) -> No
     assert "which was not so at any one moment" in fault
 
 
+def test_what_commits_late_may_be_in_the_log_before_what_it_did_not_cause() -> None:
+    """Where positions are not in the order of the commits; but not before what caused it."""
+    operations = [
+        write("w2", 0, 9),
+        write("w1", 0, 1),
+        write("w3", 1, 2, id="b", version=1, state="s1"),
+        read(1, 3, 4),
+    ]
+    log = [entry(1), entry(2), entry(1, "w3", id="b", position=3)]
+    assert len(check_history(operations, log)) == 1
+    assert check_history(operations, log, in_commit_order=False) == []
+    operations[0].began = 5
+    [fault] = check_history(operations, log, in_commit_order=False)
+    assert "was there before it" in fault
+
+
 def test_what_was_read_holds_until_it_is_written() -> None:
     """Not only at some moment before, whatever the order of the commits was."""
     operations = [

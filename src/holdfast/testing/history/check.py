@@ -68,7 +68,7 @@ class _History:
             yield from (
                 f"{named[0]} {named[1]!r:.40} {fault}" for fault in self._faults(named, log)
             )
-        yield from self._faults_of_positions()
+        yield from self._faults_of_positions(in_commit_order=in_commit_order)
         commits = self._commits()
         yield from faults_of_crossing(commits, self.logs)
         cuts = None if in_commit_order else Cuts(self.logs, commits, self.orders)
@@ -77,7 +77,7 @@ class _History:
                 label, operations, self.logs, self.by_name, commits, cuts=cuts
             )
 
-    def _faults_of_positions(self) -> Iterator[str]:
+    def _faults_of_positions(self, *, in_commit_order: bool) -> Iterator[str]:
         """Tell of the first entry that was surely there before one that the log puts before it."""
         entries = [entry for named in self.orders for entry in self.logs[named]]
         last: tuple[float, Entry] | None = None
@@ -89,7 +89,12 @@ class _History:
                     f"{last[1].version} of {_named(last[1])}, and was there before it"
                 )
                 return
-            last = max(last or (-inf, entry), (order.earliest[entry.version][0], entry), key=_first)
+            start = order.earliest[entry.version][0] if in_commit_order else self._sent(entry)
+            last = max(last or (-inf, entry), (start, entry), key=_first)
+
+    def _sent(self, entry: Entry) -> float:
+        writer = self.writers.get(entry.name or "")
+        return -inf if writer is None else writer.began
 
     def _commits(self) -> list[list[Entry]]:
         """Return the entries of each commit that was to be all or none."""
