@@ -17,7 +17,7 @@ from holdfast.service.handling import answer
 from holdfast.service.records import AnyMachine, decode_state
 from holdfast.service.requests import Decide, Plan
 from holdfast.service.retry import Retry
-from holdfast.stores.contract import Key, Loaded, OnCommit, Write
+from holdfast.stores.contract import Key, Loaded, OnCommit, Shield, Write
 
 Answer = Record[Any] | Exception
 """What a command comes to, if the write succeeds."""
@@ -35,6 +35,8 @@ class Binding:
         """Whether it is the caller who commits what is written."""
         self.on_commit: OnCommit | None = None
         """Takes what is to be called once the caller has committed."""
+        self.shield: Shield | None = None
+        """Is called around failure hooks."""
         self.busy: Container[tuple[str, str]] = ()
         """Machines and ids that a hook may not send commands to: it runs before they are written.
         """
@@ -47,7 +49,10 @@ class Binding:
         return not self.is_joined or self.on_commit is not None
 
     def joined(
-        self, on_commit: OnCommit | None = None, busy: Container[tuple[str, str]] = ()
+        self,
+        on_commit: OnCommit | None = None,
+        busy: Container[tuple[str, str]] = (),
+        shield: Shield | None = None,
     ) -> Binding:
         """Return the same for calls in a transaction of their caller's: a conflict ends them."""
         once = Retry(attempts=1, on_conflict=self.retry.on_conflict)
@@ -56,6 +61,7 @@ class Binding:
         binding.is_joined = True
         binding.on_commit = on_commit
         binding.busy = busy
+        binding.shield = shield
         return binding
 
 

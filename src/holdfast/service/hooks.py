@@ -27,7 +27,7 @@ from holdfast.service.records import decode_transition
 from holdfast.service.requests import Commit, Notify, Plan, Read, World
 from holdfast.service.runner import run
 from holdfast.service.within import Within, inside
-from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Store
+from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Shield, Store
 from holdfast.stores.outcomes import TransientError
 
 W = TypeVar("W", bound=World)
@@ -212,14 +212,22 @@ def _follow(binding: Binding, hook: Hook, decided: Decided) -> Plan[None]:
         binding.on_commit(cast("Callable[[], None]", partial(reported, facts)))
 
 
-def after_failure(decided: Sequence[Decided | None], answers: Sequence[Answer]) -> Plan[None]:
+def after_failure(
+    binding: Binding, decided: Sequence[Decided | None], answers: Sequence[Answer]
+) -> Plan[None]:
     """Call the failure hooks of the calls that are answered with an error."""
     for each, answer in zip(decided, answers, strict=True):
         if each is None or not isinstance(answer, Exception):
             continue
         for hook in _failure_hooks(each, answer):
             facts = {"deps": each.deps, "change": each.change, "error": answer}
-            yield Notify(partial(_reported, hook, each.change), facts, each.call.within)
+            reported, shield = partial(_reported, hook, each.change), binding.shield
+            called = reported if shield is None else partial(_shielded, shield, reported)
+            yield Notify(called, facts, each.call.within)
+
+
+def _shielded(shield: Shield, call: Callable[..., bool], facts: dict[str, Any]) -> object:
+    return shield(partial(call, facts))
 
 
 def tried_blindly(binding: Binding, call: Call) -> Decided | None:

@@ -41,7 +41,7 @@ from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
 from holdfast.service.settle import USUAL, Terms, settle
 from holdfast.service.settle_each import settle_each
-from holdfast.stores.contract import Checkpoint, Key, OnCommit, Store
+from holdfast.stores.contract import Checkpoint, Key, OnCommit, Shield, Store
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -69,11 +69,14 @@ class Plans(Reads[S, C, D]):
         """Whether there is what guards and callbacks of a flow are around."""
 
     def joined(
-        self, on_commit: OnCommit | None, busy: Container[tuple[str, str]] = ()
+        self,
+        on_commit: OnCommit | None,
+        busy: Container[tuple[str, str]] = (),
+        shield: Shield | None = None,
     ) -> Plans[S, C, D]:
         """Return the same verbs for a transaction of the caller's."""
         plans = copy(self)
-        plans.binding = self.binding.joined(on_commit, busy)
+        plans.binding = self.binding.joined(on_commit, busy, shield)
         return plans
 
     def expect_object(self) -> None:

@@ -205,7 +205,8 @@ class Service(Generic[S, C, D]):
             within = within.found(self.store)
         busy = () if within is None else within.held
         if around is not None:
-            return self._joined(around.store, self.plans.joined(around.on_commit, busy))
+            plans = self.plans.joined(around.on_commit, busy, around.shield)
+            return self._joined(around.store, plans)
         if within is None:
             return self
         on_commit = within.due.append if within.is_heard else None

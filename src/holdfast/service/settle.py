@@ -129,11 +129,11 @@ def _settle_with_hooks(
         decided = trail.decided or [
             tried_blindly(binding, call) for group in groups for call in group.calls
         ]
-        yield from after_failure(decided, [error] * len(decided))
+        yield from after_failure(binding, decided, [error] * len(decided))
         raise
     if trail.commit is not None:
         yield from after_commit(binding, trail.decided, trail.commit)
-    yield from after_failure(trail.decided, answers)
+    yield from after_failure(binding, trail.decided, answers)
     return answers
 
 

@@ -181,14 +181,18 @@ class Stage:
             try:
                 draft = yield from self._load(plans, call.id, call.key)
             except StoreError as error:
-                yield from after_failure([tried_blindly(plans.binding, call)], [error])
+                yield from after_failure(
+                    plans.binding, [tried_blindly(plans.binding, call)], [error]
+                )
                 raise
             _, tokens = yield Begin(1)
             try:
                 record: Record[Any] = yield Decide(plans.binding, draft, call, tokens[0])
             except Exception as error:  # noqa: BLE001 (a plan could not raise a StopIteration)
                 if plans.machine.hooks is not None:
-                    yield from after_failure([draft.failed(call, plans.binding.deps)], [error])
+                    yield from after_failure(
+                        plans.binding, [draft.failed(call, plans.binding.deps)], [error]
+                    )
                 return error
             self._adopt(plans, draft, record)
         finally:
@@ -241,10 +245,10 @@ class Stage:
             asked = with_hooks(plans.binding, Commit(writes, checks=checks, atomic=True), decided)
             raised = yield from self._commit(plans, asked)
         except Exception as error:
-            yield from after_failure(decided, [error] * len(decided))
+            yield from after_failure(plans.binding, decided, [error] * len(decided))
             raise
         if raised is not None:
-            yield from after_failure(decided, [raised] * len(decided))
+            yield from after_failure(plans.binding, decided, [raised] * len(decided))
             return raised
         yield from after_commit(plans.binding, decided, asked)
         return self._records

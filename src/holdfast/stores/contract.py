@@ -60,6 +60,7 @@ __all__ = [
     "OnCommit",
     "Outcome",
     "Seal",
+    "Shield",
     "Store",
     "Write",
     "WriteRefusedError",
@@ -71,6 +72,8 @@ __all__ = [
 Clock = Callable[[], datetime]
 OnCommit = Callable[[Callable[[], None]], object]
 """Takes a function, and calls it once the outermost transaction is committed."""
+Shield = Callable[[Callable[[], bool]], object]
+"""Calls a function, and undoes what it did in a transaction where it answers False."""
 T = TypeVar("T")
 
 MAX_BATCH = 1_000
@@ -88,6 +91,9 @@ class Around(Struct, frozen=True):
     """What reads and writes in it."""
     on_commit: OnCommit | None
     """Takes what is to follow its commit; None where nobody tells of that."""
+    shield: Shield | None = None
+    """Is called around what may fail and is to leave the transaction usable, where that needs it.
+    """
 
 
 class Drainable(Protocol):

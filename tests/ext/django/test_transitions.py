@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django import test
-from django.db import IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from tests.ext.django.shop.models import Letter, Note, Order, Parcel, Registered
 
 from holdfast import HoldfastError, StoreError, ValidationError, VersionConflictError
@@ -108,6 +108,31 @@ def test_a_callback_that_raises_undoes_its_transaction(callback: str) -> None:
     assert "never" not in order.calls
     order.acts.clear()
     assert flow.transition_to("purchased").version == 2
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_failure_callback_that_fails_in_atomic_undoes_nothing_else(raises: bool) -> None:
+    """Whatever its query broke, after a guard's refusal and after an error."""
+    order, other = paid_order(), paid_order()
+
+    def fail() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+    other.acts["on_failure"] = fail
+    if not raises:
+        other.is_paid = False
+        other.save()
+    with transaction.atomic():
+        order.flow.transition_to("purchased")
+        if raises:
+            other.acts["before"] = fail
+            with pytest.raises(DatabaseError):
+                other.flow.transition_to("purchased")
+        else:
+            assert other.flow.try_transition_to("purchased") is False
+    assert path(order) == ["checking_out", "purchased"]
+    assert path(other) == ["checking_out"]
 
 
 @pytest.mark.parametrize("callback", ["before", "after"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from tests.ext.sqlalchemy.shop import Free, Leave, Order, Parcel, Shop, Take, Taken
 
-from holdfast import Machine, Service, Transition
+from holdfast import Machine, Service, StoreError, Transition
 from holdfast.ext.sqlalchemy import joined
 
 
@@ -46,6 +46,27 @@ def test_they_follow_the_block(shop: Shop) -> None:
         flow.transition_to("shipped")
         assert late(shop) == []
     assert late(shop) == ["after_commit paid", "after_commit shipped"]
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_they_never_follow_a_commit_that_is_none(shop: Shop, block: bool) -> None:
+    """PostgreSQL rolls back what it had refused a statement of, and says nothing at the COMMIT."""
+    id = shop.new_order()
+    is_undone = shop.engine.dialect.name == "postgresql"
+    with shop.sessions() as session:
+        with (
+            pytest.raises(StoreError, match="roll the session") if is_undone else nullcontext(),
+            session.begin() if block else nullcontext(),
+        ):
+            shop.flow(session.get_one(Order, id)).transition_to("paid")
+            with suppress(DBAPIError):
+                session.execute(text("SELECT nothing"))
+            if not block:
+                session.commit()
+        session.rollback()
+        assert late(shop) == ([] if is_undone else ["after_commit paid"])
+        state = shop.flow(session.get_one(Order, id)).current_state
+        assert state == ("pending" if is_undone else "paid")
 
 
 @pytest.mark.parametrize("end", ["rollback", "close", "error"])

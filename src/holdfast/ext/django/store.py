@@ -67,10 +67,26 @@ class DjangoStore(HostedStore):
         """See `Store.around`: the transaction that `atomic` opened, or autocommit's absence did."""
         connection = connections[self.using]
         if connection.in_atomic_block:
-            return Around(self, partial(transaction.on_commit, using=self.using))
+            on_commit = partial(transaction.on_commit, using=self.using)
+            return Around(self, on_commit, self._shielded)
         if connection.connection is None or connection.get_autocommit():
             return None
         return Around(self, None)
+
+    def _shielded(self, call: Callable[[], bool]) -> None:
+        """Call something in a savepoint, which is undone where it answers False."""
+        is_called = False
+        try:
+            with transaction.atomic(using=self.using):
+                is_called = True
+                if not call():
+                    raise KeptBack(None)
+        except KeptBack:
+            pass
+        except DatabaseError:  # the transaction has failed before: it is too late for a savepoint
+            if is_called:
+                raise
+            call()
 
     def on(self, connection: object) -> Store:
         """Raise StoreError: there is no need to be told of a transaction."""

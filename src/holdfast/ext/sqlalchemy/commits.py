@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from holdfast.errors import StoreError
+from holdfast.ext.sqlalchemy.engines import expect_intact
 
 Function = Callable[[], object]
 """Answers False where it failed, and has said so."""
@@ -30,6 +31,7 @@ def follow(session: Session, function: Function) -> None:
     due: Due | None = session.info.get(_KEY)
     if due is None:
         due = session.info[_KEY] = Due()
+        event.listen(session, "before_commit", expect_intact)
         event.listen(session, "after_commit", due.on_commit)
         event.listen(session, "after_transaction_end", due.on_end)
     due.add(session, function)

@@ -23,6 +23,8 @@ _BEGIN = "BEGIN IMMEDIATE"
 """Takes the lock for writing: a reader that waits for it later may have to be refused."""
 _NESTS = "holdfast.nests"
 _DRIVERS = ("pysqlite", "psycopg")
+_IN_ERROR = 3
+"""What psycopg calls TransactionStatus.INERROR."""
 
 _begun: WeakKeyDictionary[SessionTransaction, WeakSet[Connection]] = WeakKeyDictionary()
 """The connections on which sessions were seen to have begun a transaction."""
@@ -97,9 +99,10 @@ def begin(session: Session, binding: Mapping[str, Any]) -> None:
             "the connection of the session is in AUTOCOMMIT, where no transaction can be joined; "
             "nothing was written: leave isolation_level and autocommit as they are"
         )
-    if not isinstance(driver, sqlite3.Connection):
-        return
     seen = _begun.setdefault(root, WeakSet())
+    if not isinstance(driver, sqlite3.Connection):
+        seen.add(connection)
+        return
     if connection in seen and driver.in_transaction:
         return
     if not driver.in_transaction:
@@ -111,6 +114,21 @@ def begin(session: Session, binding: Mapping[str, Any]) -> None:
             "nest_savepoints(engine) where the engine is made"
         )
     seen.add(connection)
+
+
+def expect_intact(session: Session) -> None:
+    """Raise StoreError where PostgreSQL would take the session's COMMIT for a ROLLBACK, unsaid."""
+    root = session.get_transaction()
+    for connection in list(_begun.get(root, ())) if root is not None else ():
+        driver: Any = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            continue
+        if driver.info.transaction_status == _IN_ERROR:
+            raise StoreError(
+                "PostgreSQL refused a statement of the session's transaction, and its error was "
+                "passed over; nothing was written: roll the session back, and let such errors "
+                "through, or make a savepoint around what may fail"
+            )
 
 
 def _before(connection: Connection, name: str | None) -> None:
