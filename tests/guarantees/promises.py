@@ -213,7 +213,7 @@ PROMISES = (
     ),
     Promise(
         "Everything goes on",
-        "Once nothing goes wrong any more, every kind of call is answered again within "
+        "Once nothing goes wrong any more, calls to each machine are answered again within "
         "{progress} seconds, and programs end when they are told to: after kills, held locks, "
         "deadlocks, bad lines, a server that was away, a disk that was full.",
         [
