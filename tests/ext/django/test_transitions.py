@@ -135,6 +135,44 @@ def test_a_failure_callback_that_fails_in_atomic_undoes_nothing_else(raises: boo
     assert path(other) == ["checking_out"]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_error_that_a_callback_passes_over_is_told(project: str, nested: bool) -> None:
+    """PostgreSQL would take the COMMIT for a ROLLBACK; to SQLite nothing has happened."""
+    order = paid_order()
+
+    def pass_over() -> None:
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+    order.acts["after"] = pass_over
+    told = pytest.raises(StoreError, match="nothing was written")
+    with transaction.atomic() if nested else nullcontext():
+        with told if project == "postgres" else nullcontext():
+            order.flow.transition_to("purchased")
+        is_stored = path(order) == ["checking_out", "purchased"]
+    assert is_stored == (project != "postgres")
+    assert ("after_commit purchased" in notes()) == is_stored
+
+
+@pytest.mark.parametrize("error", [GoneError, IntegrityError])
+@pytest.mark.parametrize("callback", ["before", "after"])
+def test_what_a_callback_leaves_for_the_commit_and_raises_undoes_nothing(
+    callback: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The transition is stored by then, and is told as such; the error is logged."""
+    order = paid_order()
+
+    def fail() -> None:
+        raise error("the mail was not sent")
+
+    order.acts[callback] = lambda: transaction.on_commit(fail)
+    assert order.flow.transition_to("purchased").version == 2
+    assert path(order) == ["checking_out", "purchased"]
+    assert notes()[-1] == "after_commit purchased"
+    assert "on_failure" not in notes()
+    assert "the mail was not sent" in caplog.text
+
+
 @pytest.mark.parametrize("callback", ["before", "after"])
 def test_a_callback_that_raises_in_atomic_leaves_the_transaction_usable(callback: str) -> None:
     """It is undone alone, with what it left for the commit; the caller goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import copy
@@ -30,6 +31,9 @@ from holdfast.stores.hosted import HostedStore
 from holdfast.stores.outcomes import TransientError
 
 T = TypeVar("T")
+
+_IN_ERROR = 3
+"""What psycopg calls TransactionStatus.INERROR."""
 
 _stores: dict[str, DjangoStore] = {}
 
@@ -175,15 +179,24 @@ class DjangoStore(HostedStore):
         """Be in a transaction: the one that is open, a savepoint of it, or one of its own."""
         connection = connections[self.using]
         is_over, used = False, None
+        is_own = not connection.in_atomic_block and connection.get_autocommit()
+        committed: list[bool] = []
         with self._translated(connection, doing):
             connection.validate_no_broken_transaction()
             try:
                 with self._opened(connection, doing, savepoint=savepoint):
                     used = connection.connection
+                    if is_own and doing == "write" and connection.in_atomic_block:
+                        transaction.on_commit(partial(committed.append, True), using=self.using)
                     yield
                     self._expect_whole(connection)
                     is_over = True
-            except DatabaseError as error:
+            except Exception as error:
+                if committed:  # and a function raised that a callback left for after the commit
+                    _report(self.url)
+                    return
+                if not isinstance(error, DatabaseError):
+                    raise
                 is_lost = connection.connection is not used or not connection.is_usable()
                 if is_over and is_lost and not connection.in_atomic_block:
                     raise CommitUncertainError(
@@ -194,7 +207,7 @@ class DjangoStore(HostedStore):
 
     def _expect_whole(self, connection: BaseDatabaseWrapper) -> None:
         """Raise StoreError where Django is to roll back what it would be told is written."""
-        if connection.needs_rollback:
+        if connection.needs_rollback or _has_failed(connection):
             raise StoreError(
                 f"a callback went on after an error of {self.url}, or asked for a rollback; "
                 "nothing was written: let it put what may fail into a transaction.atomic() of its "
@@ -288,3 +301,15 @@ def _find_on(connection: BaseDatabaseWrapper, clock: Clock | None, *, is_alone: 
     raise StoreError(
         f"Holdfast keeps nothing on {connection.vendor}: use SQLite, or PostgreSQL with psycopg 3"
     )
+
+
+def _has_failed(connection: BaseDatabaseWrapper) -> bool:
+    """Whether PostgreSQL would take a COMMIT for a ROLLBACK, without a word."""
+    if connection.vendor != "postgresql":
+        return False
+    return bool(connection.connection.info.transaction_status == _IN_ERROR)
+
+
+def _report(url: str) -> None:
+    """Log the error that is being handled."""
+    logging.getLogger("holdfast").exception("what was to follow a commit on %s raised", url)
