@@ -32,9 +32,6 @@ from holdfast.stores.outcomes import TransientError
 
 T = TypeVar("T")
 
-_IN_ERROR = 3
-"""What psycopg calls TransactionStatus.INERROR."""
-
 _stores: dict[str, DjangoStore] = {}
 
 
@@ -307,7 +304,9 @@ def _has_failed(connection: BaseDatabaseWrapper) -> bool:
     """Whether PostgreSQL would take a COMMIT for a ROLLBACK, without a word."""
     if connection.vendor != "postgresql":
         return False
-    return bool(connection.connection.info.transaction_status == _IN_ERROR)
+    from holdfast.stores.postgres.drive import has_failed
+
+    return has_failed(connection.connection)
 
 
 def _report(url: str) -> None:

@@ -23,8 +23,6 @@ _BEGIN = "BEGIN IMMEDIATE"
 """Takes the lock for writing: a reader that waits for it later may have to be refused."""
 _NESTS = "holdfast.nests"
 _DRIVERS = ("pysqlite", "psycopg")
-_IN_ERROR = 3
-"""What psycopg calls TransactionStatus.INERROR."""
 
 _begun: WeakKeyDictionary[SessionTransaction, WeakSet[Connection]] = WeakKeyDictionary()
 """The connections on which sessions were seen to have begun a transaction."""
@@ -123,7 +121,9 @@ def expect_intact(session: Session) -> None:
         driver: Any = connection.connection.driver_connection
         if isinstance(driver, sqlite3.Connection):
             continue
-        if driver.info.transaction_status == _IN_ERROR:
+        from holdfast.stores.postgres.drive import has_failed
+
+        if has_failed(driver):
             raise StoreError(
                 "PostgreSQL refused a statement of the session's transaction, and its error was "
                 "passed over; nothing was written: roll the session back, and let such errors "

@@ -10,13 +10,12 @@ from threading import get_ident
 from typing import TypeVar, cast
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from holdfast.errors import StoreError
 from holdfast.stores.fork import forked_within
 from holdfast.stores.outcomes import KeptBack, TransientError
 from holdfast.stores.postgres import migrations, schema
-from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive, fetch
+from holdfast.stores.postgres.drive import OPTIONS, Connection, Doing, drive, fetch, has_failed
 from holdfast.stores.postgres.errors import connect_error
 from holdfast.stores.postgres.pool import Pool, PoolClosedError
 from holdfast.stores.postgres.statements import Statements, Steps
@@ -104,8 +103,8 @@ class Connections:
             result = act(connection)
             if pool in _inherited:
                 raise forked_within(self.url)
-            if connection.info.transaction_status == TransactionStatus.INERROR:
-                raise StoreError(  # the server would take COMMIT for ROLLBACK, without a word
+            if has_failed(connection):
+                raise StoreError(
                     f"{self.url} refused a statement in the midst of the transaction, and a hook "
                     "passed its error over; nothing was written: let such errors through"
                 )

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import RowFactory, tuple_row
 
 from holdfast.errors import StoreError
@@ -92,6 +93,14 @@ def fetch(connection: Connection, ask: Ask, url: str, doing: Doing) -> list[Row]
     except FAILURES as error:
         lost = connection.closed
         raise failure(error, url, doing, lost=lost, is_commit=ask.is_commit) from error
+
+
+def has_failed(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a statement failed in the open transaction.
+
+    The server takes its COMMIT for a ROLLBACK then, without a word.
+    """
+    return connection.info.transaction_status == TransactionStatus.INERROR
 
 
 def has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
