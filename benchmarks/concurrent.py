@@ -28,6 +28,7 @@ TARGET_MICROSECONDS = 120
 OURS = "holdfast"
 RAW = "raw group commit"
 SYNC = "Service.handle"
+IN_THREAD = "Service.handle in an executor"
 
 
 def measure_coroutines(effort: Effort, directory: str) -> list[Row]:
@@ -49,18 +50,26 @@ def measure_coroutines(effort: Effort, directory: str) -> list[Row]:
 
 
 def measure_lone(effort: Effort, directory: str) -> list[Row]:
-    """Compare one coroutine that calls alone with a caller that blocks."""
+    """Compare one coroutine that calls alone with a caller that blocks, here and in a thread.
+
+    What a thread more costs, and its way there and back, is the machine's and the event loop's.
+    """
     ids = [f"o-{number:06}" for number in range(effort.entities)]
     runs: list[Times] = []
     for _ in range(effort.runs):
         with ExitStack() as stack, tempfile.TemporaryDirectory(dir=directory) as folder:
-            ours = stack.enter_context(
-                closing(AwaitedOrders(sqlite(f"{folder}/a.db", "NORMAL"), ids))
-            )
-            sync = stack.enter_context(closing(OurOrders(sqlite(f"{folder}/b.db", "NORMAL"), ids)))
+            urls = [sqlite(f"{folder}/{name}.db", "NORMAL") for name in "abc"]
+            ours = stack.enter_context(closing(AwaitedOrders(urls[0], ids)))
+            sync = stack.enter_context(closing(OurOrders(urls[1], ids)))
+            threaded = stack.enter_context(closing(OurOrders(urls[2], ids)))
+            runner = stack.enter_context(asyncio.Runner())
             samples = {
                 OURS: timed(lambda ours=ours: ours.handle_all(ids, 1), len(ids)),  # type: ignore[misc]
                 SYNC: timed(lambda sync=sync: each_of(sync, ids), len(ids)),  # type: ignore[misc]
+                IN_THREAD: timed(
+                    lambda run=runner.run, threaded=threaded: run(_each_in_thread(threaded, ids)),  # type: ignore[misc]
+                    len(ids),
+                ),
             }
             runs.append(take_turns(samples, effort.rounds))
     times = join(runs)
@@ -69,7 +78,10 @@ def measure_lone(effort: Effort, directory: str) -> list[Row]:
     target = f"at most {TARGET_MICROSECONDS} µs"
     met = more.middle <= TARGET_MICROSECONDS
     row = Row("a lone call, NORMAL, µs more", SYNC, *medians, bracketed(more))
-    return [row._replace(target=target, met=met)]
+    return [
+        row._replace(target=target, met=met),
+        faster("a lone call, NORMAL", times, OURS, IN_THREAD),
+    ]
 
 
 def measure_hot(effort: Effort, directory: str) -> list[Row]:
@@ -186,6 +198,13 @@ def _fail(waiting: Sequence[asyncio.Future[None]], error: Exception) -> None:
     for done in waiting:
         if not done.done():
             done.set_exception(error)
+
+
+async def _each_in_thread(orders: OurOrders, ids: Sequence[str]) -> None:
+    """Move every order on once, each in a thread of the event loop's."""
+    loop = asyncio.get_running_loop()
+    for id in ids:
+        await loop.run_in_executor(None, orders.handle, id)
 
 
 async def _gather(work: Sequence[Awaitable[None]]) -> None:

@@ -37,9 +37,9 @@ class Intake(Renewed):
         timeout_seconds: float | None = None,
     ) -> Ticket:
         """Return a ticket, once the running event loop has a place for it."""
-        from asyncio import get_running_loop
+        import asyncio
 
-        loop = get_running_loop()
+        loop = asyncio.get_running_loop()
         desk = self.desks.get(loop) or self._open_desk(loop)
         await desk.places.acquire()
         ticket = Ticket(desk, plan, call, timeout_seconds)

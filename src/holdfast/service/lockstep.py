@@ -52,6 +52,16 @@ class Lockstep:
 
     def round(self) -> Plan[list[Lane]]:
         """Answer what every lane that is awake asks for; return the lanes that came to an end."""
+        if len(self.lanes) == 1 and not isinstance(self.lanes[0].ask, Sleep | Decide):
+            yield from _go_alone(self.lanes[0])
+        else:
+            yield from self._go_together()
+        ended = [lane for lane in self.lanes if lane.done]
+        if ended:
+            self.lanes = [lane for lane in self.lanes if not lane.done]
+        return ended
+
+    def _go_together(self) -> Plan[None]:
         yield from _wake([lane for lane in self.lanes if isinstance(lane.ask, Sleep)])
         for lane in self.lanes:
             while lane.ask is not None and not lane.waits_for_others:
@@ -64,10 +74,6 @@ class Lockstep:
         if not first:  # else those are told first: what the others do may take longer
             yield from _commit([lane for lane in self.lanes if lane.is_patient])
         yield from _decide([lane for lane in self.lanes if isinstance(lane.ask, Decide)])
-        ended = [lane for lane in self.lanes if lane.done]
-        if ended:
-            self.lanes = [lane for lane in self.lanes if not lane.done]
-        return ended
 
     def close(self) -> None:
         """End the plans that are under way.
@@ -146,6 +152,16 @@ class Lane:
         self.done = True
         self.ask = None
         self.result = result
+
+
+def _go_alone(lane: Lane) -> Plan[None]:
+    """Answer a lane that has nobody to share with, up to where others may join it."""
+    asked = lane.ask
+    while asked is not None and not isinstance(asked, Sleep | Decide):
+        yield from _share([lane], [None], asked)
+        if isinstance(asked, Commit | Read):
+            break
+        asked = lane.ask
 
 
 def _wake(lanes: list[Lane]) -> Plan[None]:
