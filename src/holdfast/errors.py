@@ -45,33 +45,39 @@ class InvalidTransitionError(RejectedError):
     """The machine has no handler for the command in the state the entity is in.
 
     `state` and `command` are names (`state` is None where there is no entity), `allowed` the
-    names of the commands that the state takes.
+    names of the commands that the state takes, `advice` what to do where a flow does not declare
+    the state.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (an error is pickled by places)
         self,
         machine: str,
         state: str | None,
         command: str,
         allowed: Sequence[str],
         id: str | None = None,
+        advice: str = "",
     ) -> None:
         self.machine = machine
         self.id = id
         self.state = state
         self.command = command
         self.allowed = tuple(allowed)
-        super().__init__(machine, state, command, self.allowed, id)
+        self.advice = advice
+        super().__init__(machine, state, command, self.allowed, id, advice)
 
     def on(self, id: str) -> InvalidTransitionError:
         """Return the same error for an entity with an id."""
-        return InvalidTransitionError(self.machine, self.state, self.command, self.allowed, id)
+        return InvalidTransitionError(
+            self.machine, self.state, self.command, self.allowed, id, self.advice
+        )
 
     def __str__(self) -> str:
         entity = entity_name(self.machine, self.id)
         where = f"in state {self.state}" if self.state else "which does not exist"
         allowed = ", ".join(self.allowed) or "no command at all"
-        return f"{self.command} cannot be applied to {entity}, {where}; allowed: {allowed}"
+        refused = f"{self.command} cannot be applied to {entity}, {where}; allowed: {allowed}"
+        return refused + (f"; {self.advice}" if self.advice else "")
 
 
 class GuardFailedError(RejectedError):

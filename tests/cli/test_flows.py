@@ -106,6 +106,26 @@ def test_a_name_that_there_is_not_suggests_the_flow(cli: Cli) -> None:
     assert "it has no Parcel, and it has ParcelFlow, parcels, parcel, alone, tracked" in done.err
 
 
+def test_what_a_flow_had_once_is_shown(cli: Cli, shop: Path) -> None:
+    """Its history, the entity as it is, and that nothing can be sent to it."""
+    cli("send", "post:parcels", "p-1", "sent")
+    (shop / "now.py").write_text(
+        FLOW.replace("sent = Flow.state()", "posted = Flow.state()")
+        .replace("(sent)", "(posted)")
+        .replace("sent.to", "posted.to"),
+        "utf-8",
+    )
+    assert [line["to_state"] for line in cli("history", "now:parcels", "p-1").lines] == ["sent"]
+    [shown] = cli("show", "now:parcels", "p-1").lines
+    assert (shown["state_type"], shown["allowed"]) == ("sent", [])
+    assert [line["id"] for line in cli("list", "now:parcels").lines] == ["p-1"]
+    refused = cli("send", "now:parcels", "p-1", "lost")
+    assert refused.code == 1
+    assert "ParcelFlow declares no state sent" in refused.err
+    assert cli("check", "now:ParcelFlow").code == 0
+    assert cli("verify", "now:parcels").code == 0
+
+
 def test_a_flow_lives_through_faults(cli: Cli) -> None:
     """Its machine is driven as any other, the initial state standing for no entity too."""
     done = cli("simulate", "post:parcels", "--seeds", "20")

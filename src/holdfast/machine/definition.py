@@ -30,6 +30,8 @@ from holdfast.record import Context
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from holdfast.machine.flow.former import Former
+
 S = TypeVar("S")
 C = TypeVar("C")
 D = TypeVarWithDefault("D", default=None)
@@ -70,6 +72,8 @@ class Machine(Hooked, Generic[S, C, D]):
         self.handlers: list[Signature] = []
         self.is_async = False
         """Whether a handler is a coroutine function; then only `AsyncService` takes the machine."""
+        self.former: Former | None = None
+        """Reads the states that are not declared, where they need no class: those of a flow."""
         self._handler_of: dict[tuple[type, type], Signature] = {}
         self._table: dict[tuple[type, type], _Entry] = {}
         self._codecs: tuple[Codec[S], Codec[C]] | None = None
@@ -149,6 +153,8 @@ class Machine(Hooked, Generic[S, C, D]):
         Where an initial state is counted before the first transition, these are its commands.
         """
         self.compile()
+        if self._is_former(state):
+            return ()
         self.expect_state(state)
         source = self.initial if state is None and self.initial else type(state)
         commands = [cmd for cmd in self.commands if (source, cmd) in self._table]
@@ -231,6 +237,12 @@ class Machine(Hooked, Generic[S, C, D]):
         cls = self.initial if state is None else type(state)
         return None if cls is None else tag_of(cls)
 
+    def advice(self, state: object) -> str:
+        """Return what to do where a state takes no command because it is not declared."""
+        if self.former is None or not self.former.holds(state):
+            return ""
+        return self.former.advice(tag_of(type(state)))
+
     def _expect_members(self, signature: Signature) -> None:
         groups = (
             ("state", signature.sources, (NoneType, *self.states), "a source state"),
@@ -266,7 +278,8 @@ class Machine(Hooked, Generic[S, C, D]):
             self.compile()
             return self.step(state, command, deps, context)
         self.expect_command(command)
-        self.expect_state(state)
+        if not self._is_former(state):
+            self.expect_state(state)
         if (type(state), type(command)) in self._table:  # another thread was compiling
             return self.step(state, command, deps, context)
         raise InvalidTransitionError(
@@ -274,7 +287,12 @@ class Machine(Hooked, Generic[S, C, D]):
             self.name_of(state),
             tag_of(type(command)),
             [tag_of(cls) for cls in self.allowed(state)],
+            advice=self.advice(state),
         )
+
+    def _is_former(self, state: object) -> bool:
+        """Whether something is a state that a flow had once."""
+        return self.former is not None and self.former.holds(state)
 
     def _undeclared(
         self, state: S | None, command: C, result: object, *, awaited: bool = False

@@ -66,7 +66,8 @@ class Choice(Struct, frozen=True):
             for name, pairs in chart.pairs_of.items()
             if any(source == state for source, _ in pairs)
         ]
-        raise InvalidTransitionError(machine.name, state, str(self.event), taken, draft.id)
+        advice = machine.advice(draft.state)
+        raise InvalidTransitionError(machine.name, state, str(self.event), taken, draft.id, advice)
 
     def _passes(self, draft: Draft, call: Call, target: str, object: Any) -> bool:
         after = self.flow.compiled.states[target]()

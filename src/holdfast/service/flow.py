@@ -268,8 +268,9 @@ class Flow(Generic[Thing], metaclass=FlowType):
         successors = type(self).chart.successors(look.state)
         if state not in successors:
             allowed = list(map(str, successors))
+            advice = machine.advice(look.live)
             yield InvalidTransitionError(
-                machine.name, str(look.state), str(state), allowed, self.id
+                machine.name, str(look.state), str(state), allowed, self.id, advice
             )
             return
         decided = self._decided(look, state, metadata)

@@ -131,4 +131,5 @@ def seen(flow: FlowType, loaded: Loaded) -> Look:
     if row is None or row.state_type is None:
         return Look(flow.initial, 0, None, loaded.now, 0 if row is None else row.version)
     live = decode_state(flow.machine, row)
-    return Look(flow.chart.states[row.state_type], row.version, live, loaded.now, row.version)
+    name = flow.chart.states.get(row.state_type) or FlowState(row.state_type, flow.chart)
+    return Look(name, row.version, live, loaded.now, row.version)

@@ -87,6 +87,9 @@ def decode(machine: AnyMachine, id: str, version: int, role: str, text: str | No
     try:
         return codec.decode(text or "")
     except msgspec.DecodeError as error:
+        former = machine.former and machine.former.read(role, text or "")
+        if former is not None:
+            return former
         raise DecodeError(
             f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
             f"read by this code: {error}; {_UNREADABLE}"

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from operator import or_
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, defstruct
-from msgspec.structs import astuple, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.errors import InvalidTransitionError
 from holdfast.machine.definition import Machine
 from holdfast.machine.flow.callbacks import Callback
 from holdfast.machine.flow.chart import Chart
-from holdfast.machine.members import TAG_FIELD
+from holdfast.machine.flow.classes import EVENT, INITIAL, make_class
+from holdfast.machine.flow.former import Former
 from holdfast.machine.model import Command, State
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Compiled(Struct, frozen=True):
 def compile_flow(chart: Chart, name: str, flow: type) -> Compiled:
     """Build the machine; an entity that does not exist counts as in the initial state."""
     assert chart.initial is not None
-    states = {str(each): _member(State, each, flow) for each in chart.states}
-    commands = {each: _member(Command, each, flow, _EVENT) for each in states}
-    commands[chart.initial] = _member(Command, chart.initial, flow, _EVENT + _INITIAL)
+    states = {str(each): make_class(State, each, flow, _member_again) for each in chart.states}
+    commands = {each: make_class(Command, each, flow, _member_again, EVENT) for each in states}
+    commands[chart.initial] = make_class(
+        Command, chart.initial, flow, _member_again, EVENT + INITIAL
+    )
     machine: Machine[Any, Any, Any] = Machine(
         name, state=reduce(or_, states.values()), command=reduce(or_, commands.values())
     )
@@ -47,34 +50,12 @@ def compile_flow(chart: Chart, name: str, flow: type) -> Compiled:
             expect = _expect_recording(chart, name) if target == chart.initial else None
             machine.on(_handler(chart.flow, sources, command, states[target], expect))
     machine.initial = states[chart.initial]
+    machine.former = Former(flow, commands)
     for callback in chart.callbacks:
         for hook in _hooks(chart, callback, states, commands):
             machine.add_hook(hook)
     machine.compile()
     return Compiled(machine, states, commands)
-
-
-_EVENT = [("event", str | None, None)]
-"""What a command records beside its name: the event that triggered it, if one did."""
-_INITIAL = [("initial", Literal[True] | None, None)]
-"""Says that the initial state is written down, which is no transition to it."""
-
-
-def _member(base: type, name: str, flow: type, fields: Iterable[Any] = ()) -> Any:
-    def reduced(member: Any) -> tuple[Any, ...]:
-        return _member_again, (flow, base, str(name), astuple(member))
-
-    return defstruct(
-        str(name),
-        fields,
-        bases=(base,),
-        module=flow.__module__,
-        namespace={"__reduce__": reduced},
-        tag=str(name),
-        tag_field=TAG_FIELD,
-        frozen=True,
-        forbid_unknown_fields=True,
-    )
 
 
 def _member_again(flow: Any, base: type, name: str, values: Iterable[Any]) -> Any:
