@@ -32,8 +32,8 @@ def write(name: str, began: float, ended: float | None = None, **other: Any) -> 
         "state": None if version is None else f"s{version}",
         **other,
     }
-    if given["told"] == "refused" and "version" not in other:
-        given["version"] = given["state"] = None
+    if given["told"] == "refused":
+        given["version"], given["state"] = other.get("version"), None
     return Operation(name=name, began=began, ended=ended, **given)
 
 
@@ -480,6 +480,57 @@ def test_names_must_tell_writes_apart() -> None:
     """Else nothing could be told from the log."""
     with pytest.raises(ValueError, match="two writes have the name 'w1'"):
         check_history([write("w1", 1, 2), write("w1", 3, 4)], [])
+
+
+MALFORMED: dict[str, tuple[Operation, str]] = {
+    "done, and not ended": (
+        write("w1", 1, told="done", version=1, state="s1"),
+        "the write w1 by c, 1 to no answer, done, version 1, on m 'a', .* has no `ended`",
+    ),
+    "refused, and not ended": (write("w1", 1, told="refused"), "refused and has no `ended`"),
+    "ended before it began": (write("w1", 2, 1), "that is not after its `began`"),
+    "no time": (write("w1", float("nan")), "that is not after its `began`"),
+    "of no known kind": (write("w1", 1, 2, kind="reed"), "none of write, read, past"),
+    "told what is no answer": (write("w1", 1, 2, told="ok"), "told none of done, refused"),
+    "acknowledged as version 0": (
+        write("w1", 1, 2, version=0, state=None),
+        "acknowledged as version 0; versions begin with 1",
+    ),
+    "acknowledged below 0": (write("w1", 1, 2, version=-1), "was told version -1"),
+    "a state of no entity": (read(0, 1, 2, state="s1"), "`state` without a version"),
+    "a state of no version": (
+        write("w1", 1, 2, version=None),
+        "`state` without a version",
+    ),
+    "a state without an answer": (write("w1", 1, state="s1"), "`state` without a version"),
+    "a version without an answer": (write("w1", 1, version=1), "is not known to be done"),
+    "a read of nothing": (
+        msgspec.structs.replace(read(0, 1, 2), version=None),
+        "tells no `version`",
+    ),
+    "a write without a name": (
+        Operation(client="c", machine="m", id="a", began=1),
+        "a write without a `name`",
+    ),
+    "a read with a name": (read(0, 1, 2, name="w1"), "is no write and has `name`"),
+    "a read under a key": (read(0, 1, 2, key="k"), "is no write and has `key`"),
+    "a read that expects": (read(0, 1, 2, expected=0), "is no write and has `expected`"),
+    "expected below 0": (write("w1", 1, 2, expected=-1), "expects version -1"),
+    "saw a state without a refusal": (write("w1", 1, 2, saw="Open"), "has `saw`"),
+}
+
+
+@pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED.keys())
+@pytest.mark.parametrize("in_commit_order", [True, False])
+def test_an_operation_that_contradicts_itself_is_refused(
+    malformed: tuple[Operation, str], *, in_commit_order: bool
+) -> None:
+    """Taken as it is, part of it would not be held against anything."""
+    operation, words = malformed
+    with pytest.raises(ValueError, match=words) as error:
+        check_history([operation], [entry(1)], in_commit_order=in_commit_order)
+    assert f"{operation.kind} {operation.name or 'by'}" in str(error.value)
+    assert "on m 'a'" in str(error.value)
 
 
 def test_the_log_of_a_store_is_read_whole() -> None:

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, Literal
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.testing import RegisterOperation, check_register
 
@@ -91,6 +92,29 @@ def test_eight_clients_at_once_are_enough_and_more_are_refused() -> None:
     assert check_register([*at_once, read(9, 11, 12)]) != []
     with pytest.raises(ValueError, match="more than 8 operations"):
         check_register([*at_once, write(8, 2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        (
+            write(1, 1, None),
+            "the write of 1 by w, 1 to no answer, done was told done .* no `ended`",
+        ),
+        (write(1, 1, None, "refused"), "was told refused and has no `ended`"),
+        (read(1, 2, 1), "the read of 1 by r, 2 to 1, done has an `ended` that is not after"),
+        (read(1, 1, float("nan")), "has an `ended` that is not after"),
+        (replace(read(1, 1, 2), told="ok"), "was told none of done, refused, unknown"),
+        (replace(read(1, 1, 2), kind="look"), "is none of read, write, cas"),
+        (replace(write(1, 1, 2), expected=3), "compares nothing and has `expected`"),
+    ],
+)
+def test_an_operation_that_contradicts_itself_is_refused(
+    operation: RegisterOperation, words: str
+) -> None:
+    """Also where nothing would be asked of it."""
+    with pytest.raises(ValueError, match=words):
+        check_register([operation])
 
 
 def _agrees(random: Random) -> bool:

@@ -9,6 +9,7 @@ from math import inf
 from operator import itemgetter
 
 from holdfast.testing.history.cuts import Cuts
+from holdfast.testing.history.malformed import refuse_malformed
 from holdfast.testing.history.model import Entry, Named, Operation
 from holdfast.testing.history.moments import faults_of_crossing, faults_of_moment
 from holdfast.testing.history.order import Order, described
@@ -28,6 +29,11 @@ def check_history(
     Positions rise in the order of the commits, as those of SQLite do. Those of PostgreSQL only put
     a cause before its effects: with `in_commit_order=False` a moment is one at which commits were
     there as a whole, with all that was acknowledged before they were sent.
+
+    Raises ValueError, naming it, for an operation that contradicts itself, of which something would
+    go unchecked: done or refused without `ended`, ended before it began, a version below 0, a state
+    without a version, an acknowledged write of version 0, a read without a version, a write without
+    a name, and the like; and for two writes of one name.
     """
     return list(_History(operations, log).faults(in_commit_order=in_commit_order))
 
@@ -51,6 +57,7 @@ class _History:
         self.together: dict[str, list[Operation]] = defaultdict(list)
         self.orders: dict[Named, Order] = {}
         for operation in operations:
+            refuse_malformed(operation)
             self.operations[operation.machine, operation.id].append(operation)
             if operation.kind == "write" and operation.name is not None:
                 if operation.name in self.writers:

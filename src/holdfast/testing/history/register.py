@@ -14,6 +14,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from holdfast.testing.history.malformed import contradictions_of_answer
+
+KINDS = ("read", "write", "cas")
 MAX_OPEN = 8
 """The most operations that may be open at once, those without an answer not counted."""
 MAX_CONFIGURATIONS = 1_000_000
@@ -42,8 +45,13 @@ def check_register(
 ) -> list[str]:
     """Return why a history of one register is not linearizable; empty where it is.
 
-    Raises ValueError for more than 8 clients at once, or where the search grows too large.
+    Raises ValueError for more than 8 clients at once, where the search grows too large, and, naming
+    it, for an operation that contradicts itself: done or refused without `ended`, ended before it
+    began, `expected` of what compares nothing, and the like.
     """
+    operations = list(operations)
+    for operation in operations:
+        _refuse_malformed(operation)
     asked = [o for o in operations if _matters(o)]
     search = _Search(asked, initial)
     for _, ends, place in sorted(_events(asked)):
@@ -52,6 +60,16 @@ def check_register(
         elif not search.close(place):
             return [f"nothing explains {_described(asked[place])}, after all answers before it"]
     return []
+
+
+def _refuse_malformed(operation: RegisterOperation) -> None:
+    found = [*contradictions_of_answer(operation.told, operation.began, operation.ended)]
+    if operation.kind not in KINDS:
+        found.append(f"is none of {', '.join(KINDS)}")
+    if operation.kind != "cas" and operation.expected is not None:
+        found.append("compares nothing and has `expected`")
+    if found:
+        raise ValueError(f"{_described(operation)} {found[0]}")
 
 
 def _matters(operation: RegisterOperation) -> bool:
@@ -119,7 +137,8 @@ def _events(operations: Sequence[RegisterOperation]) -> Iterable[tuple[float, bo
 
 
 def _described(operation: RegisterOperation) -> str:
+    end = "no answer" if operation.ended is None else f"{operation.ended:g}"
     return (
         f"the {operation.kind} of {operation.value!r} by {operation.client}, "
-        f"{operation.began:g} to {operation.ended:g}, {operation.told}"
+        f"{operation.began:g} to {end}, {operation.told}"
     )

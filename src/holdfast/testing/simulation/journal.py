@@ -86,6 +86,9 @@ class Journal:
     def tell_state(self, operation: Operation, version: int, state: Any) -> None:
         """Note that an operation was told a version, and the state at it."""
         operation.ended = self.tick
+        if version < 1 and (operation.kind == "write" or state is not None):
+            self.surprise(operation, f"was told version {version}")
+            return
         operation.told = "done"
         operation.version = version
         operation.state = self.text(operation.machine, state)
