@@ -36,6 +36,8 @@ class Line(msgspec.Struct, tag=True):
 
     number: int
     operation: Operation
+    what: str
+    """The machine and the verb of the call that it was part of."""
     error: str | None = None
     """The class of the error that it was answered with."""
 
@@ -50,12 +52,12 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._numbers = count()
 
-    def asked(self, operations: Sequence[Operation]) -> list[Line]:
-        """Write down what is asked from now on."""
+    def asked(self, operations: Sequence[Operation], what: str) -> list[Line]:
+        """Write down what is asked from now on, in one call."""
         now = time.monotonic()
         for operation in operations:
             operation.began = now
-        lines = [Line(next(self._numbers), operation) for operation in operations]
+        lines = [Line(next(self._numbers), operation, what) for operation in operations]
         self._write(lines)
         return lines
 

@@ -15,11 +15,11 @@ from types import MappingProxyType
 from msgspec import Struct
 from tests.crash.forks import fork
 from tests.crash.journal import Journal, lines_in
-from tests.crash.machines import MACHINES
 from tests.crash.outcomes import observed
 from tests.crash.place import DISTURBED_SECONDS, End, Place
 from tests.crash.traps import NO_TRAP, Trap
 from tests.crash.worker import Worker
+from tests.crash.workloads import everything_asked
 
 WORKERS = 2
 PROGRESS_SECONDS = 15.0
@@ -218,9 +218,9 @@ class Supervisor:
     # What must hold
 
     def _expect_progress(self) -> None:
-        """Expect that every workload is answered anew, and that every worker has begun."""
+        """Expect that every verb of every machine is answered anew, and every worker has begun."""
         calm = time.monotonic()
-        waiting = set(MACHINES)
+        waiting = everything_asked()
         while (waiting or not all(map(self._is_at_work, self._workers))) and not self.violations:
             self._replace_trapped()
             waiting -= self._answered_since(calm)
@@ -243,7 +243,7 @@ class Supervisor:
 
     def _answered_since(self, moment: float) -> set[str]:
         return {
-            line.operation.machine
+            line.what
             for worker in self._workers
             for line in lines_in(self.journals / worker.name)
             if line.operation.told == "done" and (line.operation.ended or 0.0) > moment

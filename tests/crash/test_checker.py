@@ -26,7 +26,7 @@ def looked(journal: Path, totals: list[int]) -> None:
         id: Record("account", id, 1, Total(total), now, now)
         for id, total in zip(ACCOUNTS, totals, strict=True)
     }
-    written_down.told(written_down.asked(reads), answer)
+    written_down.told(written_down.asked(reads, "account.get_many"), answer)
 
 
 def sums(journal: Path) -> list[str]:

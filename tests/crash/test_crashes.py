@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from tests import soak
+from tests.crash import supervisor
 from tests.crash.checker import violations
 from tests.crash.sqlite import SqlitePlace
 from tests.crash.supervisor import MAX_SECONDS, Supervisor
@@ -19,11 +22,14 @@ from tests.simulation.planting import planted
 from tests.stores.scenes import play
 from tests.stores.test_sqlite_files import namespace
 
+from holdfast import AsyncService, Service, StoreError
 from holdfast.stores.sqlite.file import Synchronous
 
 KILLS = 25
 MANY_KILLS = 50
 BUG_SECONDS = 4.0
+FEW_SECONDS = 3.0
+"""In which workers whose store is sound are answered everything."""
 SEEDS = soak.seeds(60)
 LEAST = {
     "kills": KILLS,
@@ -99,6 +105,30 @@ def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
     assert disturbed(tmp_path, 3, KILLS, bug=bug).violations != []
 
 
+@pytest.mark.parametrize("verb", ["get_many", "get"])
+def test_a_verb_that_is_answered_no_more_is_told(tmp_path: Path, verb: str) -> None:
+    """Though its machine is answered other things."""
+    journals = tmp_path / "journals"
+    journals.mkdir()
+    [told, *_] = play(scene_without, tmp_path / "store.db", journals, verb).splitlines()
+    assert re.fullmatch(rf"no progress of .*'\w+\.{verb}'.* in {FEW_SECONDS} s", told), told
+
+
+def scene_without(path: str, journals: str, verb: str) -> None:
+    """Have workers met by an error whenever they call a verb, and tell what does not hold."""
+
+    def away(*given: object) -> NoReturn:
+        raise StoreError("it is away")
+
+    supervisor.PROGRESS_SECONDS = FEW_SECONDS
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(Service, verb, away))
+        stack.enter_context(patch.object(AsyncService, verb, away))
+        harness = Supervisor(SqlitePlace(Path(path)), Path(journals), 1)
+        harness.disturb(0, max_seconds=0.5)
+    print(*harness.violations, sep="\n")
+
+
 def disturbed(
     folder: Path,
     seed: int,
@@ -135,13 +165,13 @@ def scene(folder: str, seed: str, kills: str, *setting: str) -> None:
         small_disk=bool(small),
     )
     journals = Path(folder) / "journals"
-    supervisor = Supervisor(place, journals, int(seed))
+    harness = Supervisor(place, journals, int(seed))
     with ExitStack() as stack:
         if bug:
             stack.enter_context(planted(*BUGS[bug].changes))
-        supervisor.disturb(int(kills), BUG_SECONDS if bug else MAX_SECONDS)
-    found = supervisor.violations + violations(place, journals, supervisor.counts)
-    Told(found, supervisor.counts).show()
+        harness.disturb(int(kills), BUG_SECONDS if bug else MAX_SECONDS)
+    found = harness.violations + violations(place, journals, harness.counts)
+    Told(found, harness.counts).show()
 
 
 def small_disk(folder: Path) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class Worker:
         try:
             while not self.ends:
                 call = client.next()
-                lines = self.journal.asked(call.operations)
+                lines = self.journal.asked(call.operations, call.what)
                 answer = _asked(self.services[call.machine], call)
                 self.journal.told(lines, answer)
                 client.take(call, answer)
@@ -83,7 +83,7 @@ class Worker:
     async def _live_async(self, client: Client) -> None:
         while not self.ends:
             call = client.next()
-            lines = self.journal.asked(call.operations)
+            lines = self.journal.asked(call.operations, call.what)
             try:
                 verb = getattr(self.async_services[call.machine], call.verb)
                 answer = await verb(*call.given, **call.options)

@@ -26,6 +26,11 @@ class Call(Struct, frozen=True):
     options: dict[str, Any]
     operations: list[Operation]
 
+    @property
+    def what(self) -> str:
+        """The machine and the verb, by which progress is watched."""
+        return f"{self.machine}.{self.verb}" + ", atomic" * bool(self.options.get("atomic"))
+
 
 class Client:
     """Draws one call after the other; what it does is told apart by its name."""
@@ -37,7 +42,7 @@ class Client:
         self._seen: dict[str, int] = {}
         self._unanswered: Call | None = None
         self._answered = False
-        self._draws = (
+        self.draws = (
             self._count, self._repeat, self._transfer, self._look_at_accounts,
             self._hold, self._hold_on, self._look, self._append, self._count_many,
         )  # fmt: skip
@@ -48,7 +53,7 @@ class Client:
         if again is not None:
             [asked] = again.operations
             return self._with_key(asked.id, again.given[1], str(asked.key))
-        return self.random.choice(self._draws)()
+        return self.random.choice(self.draws)()
 
     def take(self, call: Call, answer: Any) -> None:
         """Remember what the next calls depend on."""
@@ -142,6 +147,11 @@ class Client:
     def _register(self) -> str:
         """Return a register that is used for a short while, so that a search explains it all."""
         return f"r{_window(0.25)}"
+
+
+def everything_asked() -> set[str]:
+    """Return each machine with each verb that every client calls time and again."""
+    return {draw().what for draw in Client("nobody", Random(0)).draws}
 
 
 def _window(seconds: float) -> int:

@@ -213,9 +213,10 @@ PROMISES = (
     ),
     Promise(
         "Everything goes on",
-        "Once nothing goes wrong any more, calls to each machine are answered again within "
-        "{progress} seconds, and programs end when they are told to: after kills, held locks, "
-        "deadlocks, bad lines, a server that was away, a disk that was full.",
+        "Once nothing goes wrong any more, each verb of each machine that the workers call is "
+        "answered again within {progress} seconds (`handle`, `handle_many`, also atomic, `get`, "
+        "`get_many`), and programs end when they are told to: after kills, held locks, deadlocks, "
+        "bad lines, a server that was away, a disk that was full.",
         [
             *crashes("locks held", "rows locked", "rows locked crosswise", "deadlocks"),
             Shown(
