@@ -458,6 +458,46 @@ def test_what_has_no_answer_is_there_once_its_successor_is() -> None:
     assert "which was not so at any one moment" in fault
 
 
+@pytest.mark.parametrize(("version", "is_sound"), [(0, True), (11, False)])
+def test_many_deleted_entities_are_read_at_one_moment(version: int, *, is_sound: bool) -> None:
+    """However many ways there are to understand that none was there; the last was there, or not."""
+    operations, log = [write("w1", 1_290, 1_291)], [entry(1, position=2_000)]
+    for place, id in enumerate("bcdef"):
+        for number in range(1, 13):
+            state = None if number % 2 == 0 else f"s{number}"
+            name, began = f"{id}{number}", 100 * number + 2 * place
+            told = {"version": number, "state": state, "id": id}
+            operations.append(write(name, began, began + 1, **told))
+            log.append(entry(number, name, id=id, state=state, position=began))
+    operations += [read(0, 1_150, 1_300, id=id, together="r") for id in "bcde"]
+    operations += [read(version, 1_150, 1_300, id="f", together="r")]
+    operations += [read(1, 1_150, 1_300, together="r")]
+    faults = check_history(operations, log, in_commit_order=False)
+    assert [("which was not so at any one moment" in fault) for fault in faults] == (
+        [] if is_sound else [True]
+    )
+
+
+@pytest.mark.parametrize(
+    ("reads", "when"),
+    [
+        ([read(1, 0, 9, together="t"), read(2, 0, 9, together="t")], "at any one moment"),
+        ([read(7, 0, 9, together="t")], "at any one moment"),
+        (
+            [read(2, 0, 9, together="t"), write("w2", 0, 9, together="t")],
+            "right before what it wrote",
+        ),
+    ],
+    ids=["two versions at once", "a version that is not there", "what itself wrote"],
+)
+def test_no_moment_shows_what_none_could(reads: list[Operation], when: str) -> None:
+    """Whatever the order of the commits was."""
+    writes = {o.name: o for o in (write("w1", 0, 9), write("w2", 0, 9), *reads) if o.name}
+    operations = [*writes.values(), *(o for o in reads if not o.name)]
+    faults = check_history(operations, [entry(1), entry(2)], in_commit_order=False)
+    assert any(f"which was not so {when}" in fault for fault in faults), faults
+
+
 @pytest.mark.parametrize("history", SOUND.values(), ids=SOUND.keys())
 def test_a_sound_history_passes_whatever_its_positions_say(
     history: tuple[list[Operation], list[Entry]],

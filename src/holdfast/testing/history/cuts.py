@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, product
 
 from holdfast.testing.history.model import Entry, Named, Operation
 from holdfast.testing.history.order import Order
-
-MAX_CUTS = 1_000
-"""How many ways to understand a read of deleted entities are looked at."""
 
 
 class Cuts:
@@ -26,11 +22,25 @@ class Cuts:
         self._orders = orders
 
     def explain(self, reads: Sequence[Operation], written: Sequence[Entry]) -> bool:
-        """Whether what was read may have been there at one moment, that of what was written."""
-        named = [(read.machine, read.id) for read in reads]
-        versions = [list(self._versions(read)) for read in reads]
-        cuts = islice(product(*versions), MAX_CUTS)
-        return any(self._holds(dict(zip(named, cut, strict=True)), written) for cut in cuts)
+        """Whether what was read may have been there at one moment, that of what was written.
+
+        The earliest moment is looked for. What forbids one version of an entity forbids it at
+        every later moment too, so that nothing is tried twice and no way is left out.
+        """
+        candidates: dict[Named, list[int]] = {}
+        for read in reads:
+            named = read.machine, read.id
+            versions = set(self._versions(read)) & set(candidates.get(named, self._all(named)))
+            ends = [e.version for e in written if (e.machine, e.id) == named]
+            known = (v for v in versions if v < min(ends, default=v + 1))
+            candidates[named] = sorted(known, reverse=True)
+        while all(candidates.values()):
+            cut = {named: versions[-1] for named, versions in candidates.items()}
+            early = self._too_early(cut, written)
+            if early is None:
+                return True
+            candidates[early].pop()
+        return False
 
     def _versions(self, read: Operation) -> Iterator[int]:
         """Yield the versions that a read may have seen: there are several without an entity."""
@@ -42,15 +52,23 @@ class Cuts:
             if entry.state is None:
                 yield entry.version
 
-    def _holds(self, cut: Mapping[Named, int], written: Sequence[Entry]) -> bool:
+    def _all(self, named: Named) -> range:
+        return range(len(self._log(named)) + 1)
+
+    def _too_early(self, cut: Mapping[Named, int], written: Sequence[Entry]) -> Named | None:
+        """Return an entity that must be further on, given that no other one is less far."""
         for commit in self._commits:
-            parts = {e.version <= cut[e.machine, e.id] for e in commit if (e.machine, e.id) in cut}
-            if len(parts) > 1:
-                return False
+            read = [entry for entry in commit if (entry.machine, entry.id) in cut]
+            missing = [entry for entry in read if entry.version > cut[entry.machine, entry.id]]
+            if 0 < len(missing) < len(read):
+                return missing[0].machine, missing[0].id
         there = [self._log(named)[version - 1] for named, version in cut.items() if version]
-        following = [e for named, version in cut.items() for e in self._log(named)[version:][:1]]
-        others = [entry for entry in following if entry not in written]
-        return not any(self._is_before(late, e) for late in others for e in (*there, *written))
+        for named, version in cut.items():
+            for late in self._log(named)[version:][:1]:
+                known = late not in written
+                if known and any(self._is_before(late, e) for e in (*there, *written)):
+                    return named
+        return None
 
     def _is_before(self, first: Entry, second: Entry) -> bool:
         """Whether one was surely there before the other."""
