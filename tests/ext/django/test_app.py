@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from threading import Barrier
@@ -285,6 +286,38 @@ def test_what_a_model_declares_wrongly_is_said_by_check() -> None:
         ),
     ]
     assert told(check_models([Card])) == []
+
+
+@isolate_apps("tests.ext.django.shop")
+def test_a_key_whose_values_have_several_texts_is_said_by_check_and_refused() -> None:
+    """1.5 and 1.50 are one key, and would be two entities; nor could queries ask for them."""
+
+    class Ticket(models.Model):
+        price = models.DecimalField(primary_key=True, max_digits=6, decimal_places=2)
+        day = models.DateField(unique=True)
+        flow = ModelFlow(OrderFlow)
+        parcel = ModelFlow(ParcelFlow, id="day")
+
+        class Meta:
+            app_label = "shop"
+
+    class Stub(models.Model):
+        ticket = models.OneToOneField(Ticket, models.CASCADE, primary_key=True)
+        flow = ModelFlow(PaymentFlow)
+
+        class Meta:
+            app_label = "shop"
+
+    unfit = "is kept under a %s, whose values have no one text that queries could compare"
+    assert told(check_models([Ticket, Stub])) == [
+        ("holdfast.E006", f"Ticket.flow {unfit % 'DecimalField'}"),
+        ("holdfast.E006", f"Ticket.parcel {unfit % 'DateField'}"),
+        ("holdfast.E006", f"Stub.flow {unfit % 'DecimalField'}"),
+    ]
+    ticket = Ticket(price=Decimal("1.5"))
+    ticket._state.adding = False
+    with pytest.raises(DefinitionError, match="let id= name a unique field of whole numbers"):
+        print(ticket.flow)
 
 
 def test_what_is_no_flow_is_refused_where_the_model_is_declared() -> None:

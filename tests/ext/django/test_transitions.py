@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 from django import test
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
-from tests.ext.django.shop.models import Letter, Note, Order, Parcel, Registered
+from django.test.utils import CaptureQueriesContext
+from tests.ext.django.shop.models import Letter, LetterFlow, Note, Order, Parcel, Registered
 
-from holdfast import HoldfastError, StoreError, ValidationError, VersionConflictError
+from holdfast import HoldfastError, Service, StoreError, ValidationError, VersionConflictError
 from holdfast.ext.django import store_of
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -338,6 +339,34 @@ def test_the_mirror_follows_every_writer_and_saving_does_not_touch_it() -> None:
     assert Order.objects.get(is_paid=True).status == "checking_out"
     order.save()
     assert list(Order.objects.values_list("status", flat=True)) == ["checking_out"]
+
+
+def test_a_batch_is_mirrored_in_as_many_queries_as_it_has_states(project: str) -> None:
+    """And not in as many as it has entities; ids that no row can have are passed by."""
+    send, back = (LetterFlow.compiled.commands[state] for state in ("sent", "written"))
+    made = [Registered.objects.create() for _ in range(7)]
+    letters = Service(LetterFlow.machine, store_of())
+    with CaptureQueriesContext(connection) as one:
+        letters.handle(str(made.pop().pk), send())
+    ids = [str(letter.pk) for letter in made]
+    with CaptureQueriesContext(connection) as many:
+        stranger = [(id, send()) for id in ("x", "0", "01", "9" * 30, "-1")]
+        letters.handle_many([*((id, send()) for id in ids), *stranger])
+    assert len(many) == len(one)
+    letters.handle_many([(ids[0], back()), (ids[1], back())])
+    states = list(Registered.objects.order_by("pk").values_list("status", flat=True))
+    assert states == ["written", "written", *["sent"] * 5]
+
+
+def test_a_batch_of_a_thousand_is_mirrored_in_few_queries(project: str) -> None:
+    """Though a query names no more of them than every SQLite takes."""
+    send = LetterFlow.compiled.commands["sent"]
+    with transaction.atomic():
+        ids = [str(Registered.objects.create().pk) for _ in range(1000)]
+    with CaptureQueriesContext(connection) as many:
+        Service(LetterFlow.machine, store_of()).handle_many([(id, send()) for id in ids])
+    assert len(many) < 20
+    assert Registered.objects.filter(status="sent").count() == 1000
 
 
 @pytest.mark.parametrize("wanted", ["cancelled", "purchased"])

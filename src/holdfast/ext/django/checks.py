@@ -10,7 +10,7 @@ from django.core import checks
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
-from holdfast.ext.django.fields import ModelFlow, StateField, flows_of
+from holdfast.ext.django.fields import FIT, ModelFlow, StateField, flows_of, is_fit, unfit
 
 
 def check_flows(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
@@ -44,20 +44,24 @@ def check_models(given: Iterable[type[models.Model]]) -> list[checks.CheckMessag
 def _check(
     model: type[models.Model], name: str, flow: ModelFlow[Any]
 ) -> Iterator[checks.CheckMessage]:
-    if flow.id != "pk" and not _is_unique(model, flow.id):
+    key = model._meta.pk if flow.id == "pk" else _field(model, flow.id)
+    if flow.id != "pk" and not getattr(key, "unique", False):
         yield checks.Error(
             f"{model.__name__}.{name} is kept under {flow.id!r}, which is no unique field",
             hint="id= names a field with unique=True, or is left out for the primary key",
             obj=model,
             id="holdfast.E001",
         )
-    if flow.id == "pk" and isinstance(model._meta.pk, models.CompositePrimaryKey):
+    elif isinstance(key, models.CompositePrimaryKey):
         yield checks.Error(
             f"{model.__name__}.{name} is kept under a primary key of several columns",
             hint="id= names a field with unique=True",
             obj=model,
             id="holdfast.E001",
         )
+    elif isinstance(key, models.Field) and not is_fit(key):
+        hint = FIT[0].upper() + FIT[1:]
+        yield checks.Error(unfit(model, flow), hint=hint, obj=model, id="holdfast.E006")
     if flow.mirror is not None:
         yield from _check_mirror(model, name, flow, _field(model, flow.mirror))
 
@@ -90,10 +94,6 @@ def _check_mirror(
             obj=model,
             id="holdfast.E005",
         )
-
-
-def _is_unique(model: type[models.Model], name: str) -> bool:
-    return bool(getattr(_field(model, name), "unique", False))
 
 
 def _field(model: type[models.Model], name: str) -> object:

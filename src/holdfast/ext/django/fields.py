@@ -15,6 +15,9 @@ from holdfast.service.flow import Flow
 
 F = TypeVar("F", bound=Flow[Any])
 
+FIT = "let id= name a unique field of whole numbers, text or UUIDs"
+"""What to do where a flow is kept under another one."""
+
 
 class ModelFlow(Generic[F]):
     """A flow around the instances of a model: `flow = ModelFlow(OrderFlow)` in its body.
@@ -53,6 +56,8 @@ class ModelFlow(Generic[F]):
     def id_of(self, instance: models.Model) -> str:
         """Return the id of the entity that belongs to an instance."""
         model = type(instance)
+        if not is_fit(self.field_of(model)):
+            raise DefinitionError(f"{unfit(model, self)}: {FIT}")
         if instance._state.adding or instance.pk is None:
             raise ValidationError(
                 f"this {model.__name__} is not saved yet, and its flow begins with its row: "
@@ -75,6 +80,29 @@ class ModelFlow(Generic[F]):
         """Return the field that the id is taken from."""
         field: Any = model._meta.pk if self.id == "pk" else model._meta.get_field(self.id)
         return cast("models.Field[Any, Any]", field)
+
+
+def target_of(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
+    """Return the field that holds the values of a field; of a foreign key, where it points to."""
+    found: Any = field
+    while found.remote_field is not None:
+        found = found.target_field
+    return cast("models.Field[Any, Any]", found)
+
+
+def is_fit(field: models.Field[Any, Any]) -> bool:
+    """Tell whether each value of a field has one text, which queries can compare as well."""
+    fit = models.IntegerField | models.CharField | models.TextField | models.UUIDField
+    return isinstance(target_of(field), fit)
+
+
+def unfit(model: type[models.Model], flow: ModelFlow[Any]) -> str:
+    """Say why the field that a flow is kept under will not do."""
+    kind = type(target_of(flow.field_of(model))).__name__
+    return (
+        f"{model.__name__}.{flow.name} is kept under a {kind}, whose values have no one text that "
+        "queries could compare"
+    )
 
 
 class _Unremembered(DeferredAttribute):

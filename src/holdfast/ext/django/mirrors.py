@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,8 +11,11 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import connections, models
 
-from holdfast.ext.django.fields import flows_of
+from holdfast.ext.django.fields import flows_of, target_of
 from holdfast.stores.contract import EntityRow
+
+MOST = 500
+"""How many rows one query names at most; SQLite may take no more than 999 parameters."""
 
 
 class Table(NamedTuple):
@@ -52,28 +56,58 @@ def hold(entities: Iterable[tuple[str, str]], using: str) -> None:
     entity first would wait for them in a circle.
     """
     if connections[using].features.has_select_for_update:
-        for machine, id in sorted(entities):
+        for machine, ids in _by_machine(entities).items():
             for table in tables_of(machine):
-                rows = _rows(table, id, using).order_by().select_related(None)
-                list(rows.select_for_update(no_key=True).values_list("pk"))
+                # In one query, however many: the database takes them in an order of its own.
+                rows = _rows(table, _keys(table, ids, using), using).order_by(table.key.attname)
+                rows = rows.select_related(None).select_for_update(no_key=True)
+                list(rows.values_list("pk"))
 
 
-def mirror(row: EntityRow, using: str) -> None:
-    """Write the state of an entity into the columns that mirror it, in the open transaction."""
-    for table in tables_of(row.machine):
-        if table.column is not None:
-            state = table.initial if row.state_type is None else row.state_type
-            _rows(table, row.id, using).update(**{table.column: state})
+def mirror(rows: Iterable[EntityRow], using: str) -> None:
+    """Write the states of entities into the columns that mirror them, in the open transaction."""
+    states = {(row.machine, row.id): row.state_type for row in rows}
+    for machine, ids in _by_machine(states).items():
+        for table in tables_of(machine):
+            if table.column is None:
+                continue
+            alike: dict[str, list[str]] = {}
+            for id in ids:
+                state = states[machine, id]
+                alike.setdefault(table.initial if state is None else state, []).append(id)
+            for state in sorted(alike):
+                keys = _keys(table, alike[state], using)
+                for start in range(0, len(keys), MOST):
+                    some = _rows(table, keys[start : start + MOST], using)
+                    some.update(**{table.column: state})
 
 
-def _rows(table: Table, id: str, using: str) -> models.QuerySet[Any]:
-    """Return the row of an entity; none for an id that no row of the model can have."""
+def _by_machine(entities: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return ids by their machines, both in their order: all that lock take turns alike."""
+    found: dict[str, list[str]] = {}
+    for machine, id in sorted(set(entities)):
+        found.setdefault(machine, []).append(id)
+    return found
+
+
+def _keys(table: Table, ids: Iterable[str], using: str) -> list[Any]:
+    """Return the keys of rows, without ids that no row of the model can have."""
+    keys = []
+    for id in ids:
+        with suppress(ValidationError):
+            key = table.key.to_python(id)
+            if str(key) == id:
+                keys.append(key)
+    field = target_of(table.key)
+    if isinstance(field, models.IntegerField):
+        least, most = connections[using].ops.integer_field_range(field.get_internal_type())
+        return [key for key in keys if least <= key <= most]
+    return keys
+
+
+def _rows(table: Table, keys: Sequence[Any], using: str) -> models.QuerySet[Any]:
     rows = table.model._base_manager.using(using)
-    try:
-        key = table.key.to_python(id)
-    except ValidationError:
-        return rows.none()
-    return rows.filter(**{table.key.attname: key}) if str(key) == id else rows.none()
+    return rows.filter(**{f"{table.key.attname}__in": keys})
 
 
 def _has_rows(cls: type) -> bool:

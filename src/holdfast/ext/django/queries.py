@@ -11,7 +11,7 @@ from django.db.models import Exists, F, Func, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from holdfast.errors import QueryError
-from holdfast.ext.django.fields import ModelFlow, flow_of
+from holdfast.ext.django.fields import FIT, ModelFlow, flow_of, target_of, unfit
 
 M = TypeVar("M", bound=models.Model)
 
@@ -173,19 +173,14 @@ def _text_of(asked: ModelFlow[Any], model: type[models.Model]) -> Any:
 
 def _key_field(asked: ModelFlow[Any], model: type[models.Model]) -> models.Field[Any, Any]:
     """Return the field that the id is taken from; raises QueryError for one that text misses."""
-    field: Any = asked.field_of(model)
-    while field.remote_field is not None:
-        field = field.target_field
+    field = target_of(asked.field_of(model))
     if isinstance(field, models.IntegerField):
         return models.BigIntegerField()
     if isinstance(field, models.CharField | models.TextField):
         return models.TextField(db_collation=field.db_collation)
     if isinstance(field, models.UUIDField):
         return models.UUIDField()
-    raise QueryError(
-        f"{model.__name__}.{asked.name} is kept under a {type(field).__name__}, which cannot be "
-        "asked for by state: let id= name a unique field of whole numbers, text or UUIDs"
-    )
+    raise QueryError(f"{unfit(model, asked)}: {FIT}")
 
 
 def _named(asked: ModelFlow[Any], states: Iterable[str]) -> list[str]:

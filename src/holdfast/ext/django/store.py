@@ -123,9 +123,8 @@ class DjangoStore(HostedStore):
                 checkpoint=checkpoint,
                 timeout_seconds=timeout_seconds,
             )
-            for row, outcome in zip(rows, outcomes, strict=False):
-                if outcome.applied and not outcome.found:
-                    mirror(row, self.using)
+            made = zip(rows, outcomes, strict=False)
+            mirror((row for row, each in made if each.applied and not each.found), self.using)
             return outcomes
 
         savepoint = not self._is_bare and any(is_mirrored(row.machine) for row in rows)

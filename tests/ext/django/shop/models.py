@@ -129,6 +129,7 @@ class LetterFlow(Flow["Registered"]):
     written = Flow.state(initial=True)
     sent = Flow.state()
     written.to(sent)
+    sent.to(written)
 
 
 class Letter(models.Model):
