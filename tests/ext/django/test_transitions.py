@@ -41,6 +41,16 @@ def notes() -> list[str]:
     return list(Note.objects.order_by("pk").values_list("text", flat=True))
 
 
+def fail() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nothing FROM nowhere")
+
+
+def pass_over() -> None:
+    with suppress(DatabaseError):
+        fail()
+
+
 def test_the_flow_of_an_instance_is_kept_under_its_primary_key() -> None:
     """As text, in the project's database; what it returns is what any flow returns."""
     order = Order.objects.create()
@@ -140,11 +150,6 @@ def test_a_failure_callback_that_fails_in_atomic_undoes_nothing_else(raises: boo
 def test_an_error_that_a_callback_passes_over_is_told(project: str, nested: bool) -> None:
     """PostgreSQL would take the COMMIT for a ROLLBACK; to SQLite nothing has happened."""
     order = paid_order()
-
-    def pass_over() -> None:
-        with suppress(DatabaseError), connection.cursor() as cursor:
-            cursor.execute("SELECT nothing FROM nowhere")
-
     order.acts["after"] = pass_over
     told = pytest.raises(StoreError, match="nothing was written")
     with transaction.atomic() if nested else nullcontext():
@@ -153,6 +158,48 @@ def test_an_error_that_a_callback_passes_over_is_told(project: str, nested: bool
         is_stored = path(order) == ["checking_out", "purchased"]
     assert is_stored == (project != "postgres")
     assert ("after_commit purchased" in notes()) == is_stored
+
+
+def test_an_atomic_that_passed_over_an_error_is_not_taken_for_committed(project: str) -> None:
+    """PostgreSQL rolls back: the block raises, and nothing follows. To SQLite nothing happened."""
+    order = paid_order()
+    is_lost = project == "postgres"
+    told = pytest.raises(StoreError, match="its error was passed over; nothing was written")
+    with told if is_lost else nullcontext(), transaction.atomic():
+        order.flow.transition_to("cancelled")
+        pass_over()
+    assert order.flow.current_state == ("checking_out" if is_lost else "cancelled")
+    assert order.calls == notes() == ([] if is_lost else ["after_commit cancelled"])
+
+
+def test_an_atomic_that_undid_what_failed_commits_its_transitions() -> None:
+    """By a savepoint, be it made by hand."""
+    order = paid_order()
+    with transaction.atomic():
+        order.flow.transition_to("cancelled")
+        with suppress(DatabaseError), transaction.atomic():
+            fail()
+        savepoint = connection.savepoint()
+        assert savepoint is not None
+        pass_over()
+        connection.savepoint_rollback(savepoint)
+    assert order.calls == ["after_commit cancelled"]
+    assert Order.objects.get().flow.current_state == "cancelled"
+
+
+@pytest.mark.parametrize("ended", ["committed", "rolled back"])
+def test_an_atomic_without_a_transition_is_left_to_django(ended: str) -> None:
+    """Also where one before it had some."""
+    order = paid_order()
+    with suppress(GoneError), transaction.atomic():
+        order.flow.transition_to("cancelled")
+        if ended == "rolled back":
+            raise GoneError
+    with transaction.atomic():
+        pass_over()
+    with transaction.atomic():
+        Note.objects.create(text="later")
+    assert notes()[-1] == "later"
 
 
 @pytest.mark.parametrize("error", [GoneError, IntegrityError])

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error as DatabaseError
 
 from holdfast.errors import StoreError
+from holdfast.ext.django.commits import has_failed, watch
 from holdfast.stores import utc_now
 from holdfast.stores.contract import (
     Around,
@@ -168,7 +169,9 @@ class DjangoStore(HostedStore):
 
     def _write(self, verb: Callable[[Store], T], *, savepoint: bool) -> T:
         with self._transaction("write", savepoint=savepoint):
-            return verb(self._here())
+            store = self._here()
+            watch(connections[self.using])
+            return verb(store)
 
     @contextmanager
     def _transaction(self, doing: str, *, savepoint: bool = False) -> Generator[None]:
@@ -203,7 +206,7 @@ class DjangoStore(HostedStore):
 
     def _expect_whole(self, connection: BaseDatabaseWrapper) -> None:
         """Raise StoreError where Django is to roll back what it would be told is written."""
-        if connection.needs_rollback or _has_failed(connection):
+        if connection.needs_rollback or has_failed(connection):
             raise StoreError(
                 f"a callback went on after an error of {self.url}, or asked for a rollback; "
                 "nothing was written: let it put what may fail into a transaction.atomic() of its "
@@ -297,15 +300,6 @@ def _find_on(connection: BaseDatabaseWrapper, clock: Clock | None, *, is_alone: 
     raise StoreError(
         f"Holdfast keeps nothing on {connection.vendor}: use SQLite, or PostgreSQL with psycopg 3"
     )
-
-
-def _has_failed(connection: BaseDatabaseWrapper) -> bool:
-    """Whether PostgreSQL would take a COMMIT for a ROLLBACK, without a word."""
-    if connection.vendor != "postgresql":
-        return False
-    from holdfast.stores.postgres.drive import has_failed
-
-    return has_failed(connection.connection)
 
 
 def _report(url: str) -> None:
