@@ -126,6 +126,9 @@ def test_a_router_keeps_the_tables_out_of_a_database() -> None:
     assert [len(tables[name]) for name in ("default", "other")] == [4, 0]
     with pytest.raises(StoreError, match="has no tables of Holdfast"):
         store_of("other").count("order")
+    call_command("migrate", "shop", database="other", verbosity=0)
+    Order(pk=7).save(using="other")
+    assert Order.objects.using("other").get().status == "pending"
     for name in ("default", "other"):
         close_memory(name)
 

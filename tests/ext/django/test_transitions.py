@@ -5,6 +5,7 @@ from __future__ import annotations
 import unittest
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
+from copy import copy, deepcopy
 from threading import Thread
 from time import sleep
 from uuid import uuid4
@@ -12,8 +13,17 @@ from uuid import uuid4
 import pytest
 from django import test
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
-from tests.ext.django.shop.models import Letter, LetterFlow, Note, Order, Parcel, Registered
+from tests.ext.django.shop.models import (
+    Letter,
+    LetterFlow,
+    Note,
+    Order,
+    OrderFlow,
+    Parcel,
+    Registered,
+)
 
 from holdfast import HoldfastError, Service, StoreError, ValidationError, VersionConflictError
 from holdfast.ext.django import store_of
@@ -81,6 +91,103 @@ def test_a_row_without_the_field_that_names_it_has_no_flow() -> None:
     with pytest.raises(ValidationError, match="this Parcel has no number"):
         print(parcel.parcel)
     assert parcel.payment.current_state == "open"
+
+
+@pytest.mark.parametrize("copied", [lambda order: order, copy, deepcopy])
+def test_a_copy_that_is_saved_as_another_row_begins_anew(copied: Callable[[Order], Order]) -> None:
+    """As Django copies rows, without a key; what was taken of the first is not its flow."""
+    order = paid_order()
+    key, flow = order.pk, order.flow
+    assert (flow.current_state, order.status) == ("checking_out", "checking_out")
+    other = copied(order)
+    taken = other.flow
+    other.pk = None
+    assert other.status == ""
+    other.save()
+    assert (other.flow.current_state, other.status) == ("pending", "pending")
+    for act in (lambda: taken.current_state, lambda: taken.transition_to("cancelled")):
+        with pytest.raises(StoreError, match=rf"this Order is '{other.pk}' now.* when it was '"):
+            act()
+    other.flow.transition_to("cancelled")
+    order = Order.objects.get(pk=key)
+    assert (order.flow.current_state, order.status) == ("checking_out", "checking_out")
+    assert path(order) == ["checking_out"]
+
+
+def test_a_copy_of_a_flow_is_that_of_the_row_with_it() -> None:
+    """Its object is a copy too, and may become another row."""
+    order = paid_order()
+    flow = deepcopy(order.flow)
+    assert flow.current_state == "checking_out"
+    flow.object.pk = None
+    with pytest.raises(StoreError, match="this Order is no row now"):
+        flow.transition_to("cancelled")
+    flow.object.save()
+    assert flow.object.pk != order.pk
+    with pytest.raises(StoreError, match=r"take \.flow anew"):
+        flow.transition_to("cancelled")
+    order.flow.transition_to("cancelled")
+
+
+def test_a_row_that_a_callback_copies_or_deletes_is_transitioned_all_the_same() -> None:
+    """What it is told of is whole."""
+    order, other = paid_order(), paid_order()
+
+    def copy_it() -> None:
+        order.pk = None
+        order.save()
+
+    order.acts["before"], other.acts["after_commit purchased"] = copy_it, other.delete
+    flow = order.flow
+    made = flow.transition_to("purchased")
+    assert (made.to_state, made.from_state) == ("purchased", "checking_out")
+    made = other.flow.transition_to("purchased")
+    assert (made.to_state, made.from_state) == ("purchased", "checking_out")
+    assert {each.pk: each.flow.current_state for each in Order.objects.all()} == {
+        int(flow.id): "purchased",
+        order.pk: "pending",
+    }
+
+
+def test_saving_writes_all_but_the_column_and_makes_a_row_that_is_gone(project: str) -> None:
+    """As for any instance, whether its flow was asked or not."""
+    order = paid_order()
+    saved: list[object] = []
+
+    def note(update_fields: object, **options: object) -> None:
+        saved.append(update_fields)
+
+    post_save.connect(note, sender=Order)
+    try:
+        order.save()
+    finally:
+        post_save.disconnect(note, sender=Order)
+    assert saved == [None]
+    Order.objects.filter(pk=order.pk).delete()
+    order.save()
+    assert Order.objects.get() == order
+
+
+def test_a_row_that_is_made_again_goes_on_where_the_log_left_off() -> None:
+    """Its key is the same, and so is its history; the column tells what the flow does."""
+    order = paid_order()
+    order.flow.transition_to("cancelled")
+    key = order.pk
+    order.delete()
+    assert order.status == ""
+    order = Order(pk=key)
+    order.save()
+    fresh = Order.objects.create()
+    with transaction.atomic():
+        Order.objects.filter(pk=key).delete()
+        Order.objects.bulk_create([Order(pk=key), Order(pk=fresh.pk + 7), Order()])
+    states = [(each.status, each.flow.current_state) for each in Order.objects.order_by("pk")]
+    assert [status for status, _ in states].count("cancelled") == 1
+    assert all(status == state for status, state in states)
+    assert (order.status, order.flow.current_state) == ("cancelled", "cancelled")
+    Service(OrderFlow.machine, store_of(), deps=order).purge(str(key))
+    order.delete()
+    assert Order.objects.create(pk=key).status == "pending"
 
 
 def test_in_autocommit_a_transition_is_a_transaction_of_its_own_with_its_hooks() -> None:

@@ -1,6 +1,7 @@
 """Holdfast in a Django project: an app with migrations, flows of models, queries by state."""
 
-from holdfast.ext.django.fields import ModelFlow, StateField
+from holdfast.ext.django.columns import StateField
+from holdfast.ext.django.fields import ModelFlow
 from holdfast.ext.django.queries import (
     FlowManager,
     FlowQuerySet,

@@ -10,7 +10,8 @@ from django.core import checks
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
-from holdfast.ext.django.fields import FIT, ModelFlow, StateField, flows_of, is_fit, unfit
+from holdfast.ext.django.columns import StateField
+from holdfast.ext.django.fields import FIT, ModelFlow, flows_of, is_fit, unfit
 
 
 def check_flows(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:

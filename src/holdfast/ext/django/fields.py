@@ -1,15 +1,15 @@
-"""What a model declares: its flows, and the columns that mirror their states."""
+"""What a model declares: its flows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar, cast, overload
 
-from django.apps import apps
 from django.db import models, router
-from django.db.models.query_utils import DeferredAttribute
 
-from holdfast.errors import DefinitionError, ValidationError
+from holdfast.errors import DefinitionError, StoreError, ValidationError
+from holdfast.ext.django.columns import forget
 from holdfast.ext.django.store import store_of
 from holdfast.service.flow import Flow
 
@@ -49,9 +49,9 @@ class ModelFlow(Generic[F]):
             return self
         id = self.id_of(instance)
         if self.mirror is not None:
-            vars(instance).pop(self.mirror, None)  # read anew from here on, and never saved
+            forget(instance, self.mirror)
         store = store_of(router.db_for_write(type(instance), instance=instance))
-        return self.flow(instance, store=store, id=id)
+        return self.flow(instance, store=store.of_row(partial(self._expect, instance, id)), id=id)
 
     def id_of(self, instance: models.Model) -> str:
         """Return the id of the entity that belongs to an instance."""
@@ -70,6 +70,16 @@ class ModelFlow(Generic[F]):
                 "with one first"
             )
         return str(value)
+
+    def _expect(self, instance: models.Model, id: str) -> None:
+        """Raise StoreError where an instance is another row by now, as one that was copied is."""
+        key = self.key_of(instance)
+        if instance._state.adding or str(key) != id:
+            is_now = "no row" if key is None or instance._state.adding else f"{str(key)!r:.80}"
+            raise StoreError(
+                f"this {type(instance).__name__} is {is_now} now, and its flow was taken when it "
+                f"was {id!r:.80}; nothing was written: take .{self.name} anew"
+            )
 
     def key_of(self, instance: models.Model) -> Any:
         """Return what the id is the text of, as it is read from the row."""
@@ -105,55 +115,6 @@ def unfit(model: type[models.Model], flow: ModelFlow[Any]) -> str:
     )
 
 
-class _Unremembered(DeferredAttribute):
-    """Reads a column that the instance does not hold, and does not keep what it reads."""
-
-    field: models.Field[Any, Any]
-
-    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
-        if instance is None:
-            return self
-        name = self.field.attname
-        if name in instance.__dict__:
-            return instance.__dict__[name]
-        model = type(instance)
-        using = router.db_for_write(model, instance=instance)  # a replica may be behind
-        rows = model._base_manager.using(using).filter(pk=instance.pk)
-        return rows.values_list(name, flat=True).get()
-
-
-class StateField(models.CharField):
-    """A column that mirrors the state of a flow, to be shown, ordered and filtered by.
-
-    Transitions write it; `save()` does not. What is true is the log: after a transition the
-    instance reads the column each time, so that it never tells what was rolled back.
-    """
-
-    descriptor_class = _Unremembered
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        options.setdefault("max_length", 100)
-        options.setdefault("default", "")
-        options.update(editable=False, blank=True)
-        super().__init__(*args, **options)
-
-    def deconstruct(self) -> Any:
-        """Return how a migration makes it."""
-        name, _, args, options = super().deconstruct()
-        for option in ("editable", "blank"):
-            options.pop(option, None)
-        return name, "holdfast.ext.django.StateField", args, options
-
-    def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: FBT001 (Django's)
-        """Return the initial state of a new row, and of another what it holds already."""
-        if not add:
-            return models.F(self.attname)
-        flows = flows_of(_declared(type(model_instance))).values()
-        value = next((str(each.flow.initial) for each in flows if each.mirror == self.name), "")
-        setattr(model_instance, self.attname, value)
-        return value
-
-
 def flows_of(model: type[models.Model]) -> dict[str, ModelFlow[Any]]:
     """Return the flows of a model by the names of their attributes, inherited ones first."""
     found: dict[str, ModelFlow[Any]] = {}
@@ -164,14 +125,6 @@ def flows_of(model: type[models.Model]) -> dict[str, ModelFlow[Any]]:
             else:
                 found.pop(name, None)
     return found
-
-
-def _declared(model: type[models.Model]) -> type[models.Model]:
-    """Return the model of the code for one of a migration, which has the columns alone."""
-    try:
-        return apps.get_model(model._meta.label)
-    except LookupError:
-        return model
 
 
 def flow_of(model: type[models.Model], name: str | None = None) -> ModelFlow[Any]:

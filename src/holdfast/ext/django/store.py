@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from copy import copy
+from copy import copy, deepcopy
 from functools import partial
+from threading import Event
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -57,16 +58,26 @@ class DjangoStore(HostedStore):
         super().__init__()
         self.using = using
         self.url = f"the database {using!r}"
-        self.is_closed = False
+        self._closed = Event()
         self._clock = clock
         self._has_hooks = False
         """Whether it is what hooks are given, which may write the rows of their entities."""
         self._is_bare = False
         """Whether what its writes leave that fail, or conflict, is rolled back around it."""
+        self._expect: Callable[[], None] = _nothing
         self._found: WeakKeyDictionary[BaseDatabaseWrapper, _Found] = WeakKeyDictionary()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed.is_set()
 
     def around(self) -> Around | None:
         """See `Store.around`: the transaction that `atomic` opened, or autocommit's absence did."""
+        self._expect()
+        return self._around()
+
+    def _around(self) -> Around | None:
         connection = connections[self.using]
         if connection.in_atomic_block:
             on_commit = partial(transaction.on_commit, using=self.using)
@@ -89,6 +100,16 @@ class DjangoStore(HostedStore):
             if is_called:
                 raise
             call()
+
+    def of_row(self, expect: Callable[[], None]) -> DjangoStore:
+        """Return the store for the flow of a row; `expect` raises where it is the row's no more."""
+        same = copy(self)
+        same._expect = expect
+        return same
+
+    def __deepcopy__(self, memo: dict[int, object]) -> DjangoStore:
+        """Return the store of a flow that is copied with its row; it is in the same place."""
+        return self.of_row(deepcopy(self._expect, memo))
 
     def on(self, connection: object) -> Store:
         """Raise StoreError: there is no need to be told of a transaction."""
@@ -135,6 +156,7 @@ class DjangoStore(HostedStore):
         """See `Store.transact`; nested in `atomic` it is a savepoint of Django's."""
         within = copy(self)
         within._has_hooks = True
+        within._expect = _nothing
         try:
             return self._write(lambda store: act(within), savepoint=True)
         except KeptBack as kept:
@@ -157,11 +179,11 @@ class DjangoStore(HostedStore):
 
     def close(self) -> None:
         """Refuse every use from here on; the connections are Django's."""
-        self.is_closed = True
+        self._closed.set()
 
     def _read(self, ask: Callable[[Store], T]) -> T:
         connection = connections[self.using]
-        if connection.vendor == "postgresql" and self.around() is None:
+        if connection.vendor == "postgresql" and self._around() is None:
             with self._translated(connection, "read"):
                 return ask(self._here(is_alone=True))
         with self._transaction("read"):
@@ -300,6 +322,10 @@ def _find_on(connection: BaseDatabaseWrapper, clock: Clock | None, *, is_alone: 
     raise StoreError(
         f"Holdfast keeps nothing on {connection.vendor}: use SQLite, or PostgreSQL with psycopg 3"
     )
+
+
+def _nothing() -> None:
+    """Expect nothing."""
 
 
 def _report(url: str) -> None:
