@@ -114,21 +114,6 @@ def test_a_copy_that_is_saved_as_another_row_begins_anew(copied: Callable[[Order
     assert path(order) == ["checking_out"]
 
 
-def test_a_copy_of_a_flow_is_that_of_the_row_with_it() -> None:
-    """Its object is a copy too, and may become another row."""
-    order = paid_order()
-    flow = deepcopy(order.flow)
-    assert flow.current_state == "checking_out"
-    flow.object.pk = None
-    with pytest.raises(StoreError, match="this Order is no row now"):
-        flow.transition_to("cancelled")
-    flow.object.save()
-    assert flow.object.pk != order.pk
-    with pytest.raises(StoreError, match=r"take \.flow anew"):
-        flow.transition_to("cancelled")
-    order.flow.transition_to("cancelled")
-
-
 def test_a_row_that_a_callback_copies_or_deletes_is_transitioned_all_the_same() -> None:
     """What it is told of is whole."""
     order, other = paid_order(), paid_order()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from copy import copy, deepcopy
+from copy import copy
 from functools import partial
 from threading import Event
 from typing import Any, NamedTuple, TypeVar
@@ -106,10 +106,6 @@ class DjangoStore(HostedStore):
         same = copy(self)
         same._expect = expect
         return same
-
-    def __deepcopy__(self, memo: dict[int, object]) -> DjangoStore:
-        """Return the store of a flow that is copied with its row; it is in the same place."""
-        return self.of_row(deepcopy(self._expect, memo))
 
     def on(self, connection: object) -> Store:
         """Raise StoreError: there is no need to be told of a transaction."""
