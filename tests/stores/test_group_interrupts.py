@@ -34,8 +34,9 @@ WRITES: Any = ["a write"]
 BEFORE_IT_IS_KNOWN = {"commit", "_lead", "_write_group", "_write_all", "<listcomp>"}
 """The functions in which the outcome of the others is not known yet."""
 REFUSAL = (
-    "in the midst of a call of the same thread, as a signal handler may do; nothing was written, "
-    "call it when that call is over"
+    "in the midst of a call of the same thread, by a hook or by a signal handler; nothing was "
+    "written: a hook calls services, which join its transaction, and a signal handler calls it "
+    "when that call is over"
 )
 
 

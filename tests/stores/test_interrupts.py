@@ -123,8 +123,9 @@ def test_an_interrupt_leaves_the_store_whole(tmp_path: Path, url: str, use: str)
 
 
 REFUSAL = (
-    "in the midst of a call of the same thread, as a signal handler may do; nothing was written, "
-    "call it when that call is over"
+    "in the midst of a call of the same thread, by a hook or by a signal handler; nothing was "
+    "written: a hook calls services, which join its transaction, and a signal handler calls it "
+    "when that call is over"
 )
 CALLS: dict[str, Callable[[SampleService], object]] = {
     "get": lambda service: service.get("e"),

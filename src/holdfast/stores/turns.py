@@ -90,6 +90,7 @@ class Turns:
 def in_the_midst(name: str) -> StoreError:
     """Return the refusal of a call that comes into another one of the same thread."""
     return StoreError(
-        f"{name} was called in the midst of a call of the same thread, as a signal handler may do; "
-        "nothing was written, call it when that call is over"
+        f"{name} was called in the midst of a call of the same thread, by a hook or by a signal "
+        "handler; nothing was written: a hook calls services, which join its transaction, and a "
+        "signal handler calls it when that call is over"
     )

@@ -15,6 +15,7 @@ from holdfast import (
     StoreError,
     Transition,
     VersionConflictError,
+    open_store,
 )
 from holdfast.stores.contract import Store
 
@@ -339,3 +340,19 @@ def test_the_object_may_keep_its_state_after_the_commit(store: Store) -> None:
     order = begin(flow, store)
     bring(order, "checking_out", "purchased")
     assert order.object.calls == ["checking_out", "purchased"]
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_a_callback_that_calls_the_store_in_memory_is_told_what_to_call(kind: str) -> None:
+    """Given a callback in the transaction, then the store is no place to ask past it."""
+    with open_store("memory://") as store:
+        orders = order_flow()
+
+        def count(order: Order) -> None:
+            store.count("order")
+
+        getattr(orders, kind)(count)
+        flow = begin(orders, store)
+        with pytest.raises(StoreError, match="a hook calls services, which join its transaction"):
+            flow.transition_to("cancelled")
+        assert flow.current_state == "pending"
