@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.flow.orders import Order, Orders, begin, order_flow
 
-from holdfast import CommandRejectedError, Flow, GuardFailedError, Service, open_store
+from holdfast import Change, CommandRejectedError, Flow, GuardFailedError, Service, open_store
 from holdfast.testing import assert_calls, assert_guarded
 
 
@@ -64,6 +64,23 @@ def test_a_transition_that_a_guard_refuses_is_guarded() -> None:
     assert_guarded(flow, "paid")
     assert_guarded(flow, ShopFlow.paid, by=in_stock)
     assert_guarded(flow, "paid", by="in_stock", reason="sold out")
+
+
+def test_a_guard_that_looks_at_metadata_is_found() -> None:
+    """Given a guard on who asks, then it is asked about the one who is named."""
+
+    class Desk(Orders, name="desk"):
+        """A flow of the test's own."""
+
+    @Desk.guard(reason="ask accounting")
+    def is_accounting(order: Order, change: Change) -> bool:
+        return change.metadata == {"by": "accounting"}
+
+    flow = Desk(Order(), store=open_store("memory://"), id="o-1")
+    assert_guarded(flow, "cancelled", by=is_accounting)
+    assert_guarded(flow, "cancelled", by=is_accounting, metadata={"by": "sales"})
+    with pytest.raises(AssertionError, match="no guard refuses from pending to cancelled"):
+        assert_guarded(flow, "cancelled", metadata={"by": "accounting"})
 
 
 def test_each_of_several_guards_is_found() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import update_wrapper
 from typing import Any
@@ -19,15 +19,21 @@ Function = Callable[..., Any]
 
 
 def assert_guarded(
-    flow: Flow[Any], to: str, *, by: Function | str | None = None, reason: str | None = None
+    flow: Flow[Any],
+    to: str,
+    *,
+    by: Function | str | None = None,
+    reason: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Assert that a guard refuses a transition from where the flow is; nothing is written.
 
-    `by` is the guard or its name, `reason` what it must give as its reason. That no rule leads
-    there is a failure too: no guard is asked then.
+    `by` is the guard or its name, `reason` what it must give as its reason; `metadata` is what the
+    transition would be given, for guards that look at it. That no rule leads there is a failure
+    too: no guard is asked then.
     """
     name = name_of(by) if callable(by) else by
-    refusals = flow.why_not(to)
+    refusals = flow.why_not(to, metadata=metadata)
     guards = [each for each in refusals if isinstance(each, GuardFailedError)]
     way = f"{flow.current_state} to {to}"
     if len(guards) < len(refusals):
