@@ -206,6 +206,24 @@ def test_a_flow_may_be_stored_under_a_name_of_its_own() -> None:
     assert OrderFlow.machine.name == "shop.order"
 
 
+def test_a_flow_may_be_made_by_a_call() -> None:
+    """Given a base and declarations in a dictionary, it is as one that is written as a class."""
+    made: Any = type("ParcelFlow", (Flow,), {"packed": Flow.state(initial=True)})
+    inherited: Any = type("LetterFlow", (made,), {"sent": Flow.state()})
+    inherited.packed.to(inherited.sent)
+
+    assert (made.machine.name, inherited.machine.name) == ("parcel", "letter")
+    assert (made.states, inherited.successors) == (["packed"], {"packed": ["sent"]})
+
+
+def test_a_flow_that_is_made_by_a_call_is_held_to_the_same() -> None:
+    """Given nothing that it begins with, it is refused as a class would be."""
+    with pytest.raises(DefinitionError, match="ParcelFlow has no initial state"):
+        type("ParcelFlow", (Flow,), {})
+    with pytest.raises(DefinitionError, match="states is what every flow has"):
+        type("ParcelFlow", (Flow,), {"states": Flow.state(initial=True)})
+
+
 def test_the_graph_shows_names_and_the_initial_state() -> None:
     """Given a flow, its diagram has its rules, and an arrow to where entities begin."""
     assert OrderFlow.graph().mermaid().splitlines() == [

@@ -134,6 +134,27 @@ def a_state_that_is_given_its_name_by_place() -> None:
         a = Flow.state("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (here)
 
 
+def filters_by_place() -> None:
+    class Wrong(Order):
+        pass
+
+    Wrong.before("pending", "paid")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue] (here)
+
+
+def a_filter_beside_a_function() -> None:
+    class Wrong(Order):
+        pass
+
+    Wrong.before(hook, "paid")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue] (here)
+
+
+def a_transition_by_place() -> None:
+    class Wrong(Order):
+        pass
+
+    Wrong.transition("pending", "paid")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (here)
+
+
 def a_filter_that_is_no_state() -> None:
     class Wrong(Order):
         pass
@@ -283,6 +304,16 @@ def a_state_with_a_name_that_cannot_be_shown() -> None:
         a = Flow.state(initial=True, name="a\0b")  # here
 
 
+def a_machine_without_a_name() -> None:
+    class Wrong(Order, name=""):
+        pass
+
+
+def a_template_without_a_name() -> None:
+    class Wrong(Order, name="", abstract=True):
+        pass
+
+
 def a_machine_with_a_name_that_cannot_be_stored() -> None:
     class Wrong(Order, name="my order"):
         pass
@@ -387,6 +418,8 @@ CASES: dict[Callable[[], None], str] = {
     two_states_stored_under_one_name: "Wrong has a already, declared at",
     a_state_without_a_name: "'' cannot be a name; take from 1 to 200 printable characters",
     a_state_with_a_name_that_cannot_be_shown: "'a\\x00b' cannot be a name",
+    a_machine_without_a_name: "'' cannot name a machine",
+    a_template_without_a_name: "'' cannot name a machine",
     a_machine_with_a_name_that_cannot_be_stored: "'my order' cannot name a machine",
     a_method_over_a_state: "Wrong has paid already, declared at",
     a_state_named_as_a_part_of_flows: "history is what every flow has",
@@ -397,6 +430,9 @@ CASES: dict[Callable[[], None], str] = {
     a_state_that_is_given_its_name_by_place: "a state has the name of its attribute",
     a_filter_that_is_no_state: "3 is no state of Wrong; pass one by its name",
     a_filter_by_place: "a guard is a function, not 'paid'; states are given as from_= and to=",
+    filters_by_place: "a before is a function, not 'pending'; states are given as from_= and to=",
+    a_filter_beside_a_function: "a before takes states by names, from_=… and to=…, not 'paid'",
+    a_transition_by_place: "a transition takes states by names, from_=… and to=…, not 'pending'",
     a_callback_in_the_body: "add the before to the flow after its body: @OrderFlow.before(…)",
     a_reason_that_is_no_text: "reason= is what a guard tells where it refuses, not <function hook",
     a_state_of_what_is_no_flow: "Mixin declares a, and is no flow; write class Mixin(Flow",
@@ -429,6 +465,8 @@ def test_nearly_every_mistake_is_told_with_its_line() -> None:
     """Given the cases, only those that belong to no line have none."""
     unmarked = [case.__name__ for case in CASES if not HERE.search(inspect.getsource(case))]
     assert unmarked == [
+        "a_machine_without_a_name",
+        "a_template_without_a_name",
         "a_machine_with_a_name_that_cannot_be_stored",
         "no_initial_state",
     ]

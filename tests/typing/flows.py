@@ -106,12 +106,19 @@ def instances(order: Order) -> None:
         Typed("o-1", store=store, id=order.id)  # error
 
 
-def definitions() -> None:
+def definitions(order: Order, change: Change) -> None:
     OrderFlow.guard(form=OrderFlow.pending)  # error
     OrderFlow.guard(from_=OrderFlow.pendign)  # error
     OrderFlow.guard(to=3)  # error
     OrderFlow.before(reason="none")  # error
     OrderFlow.after(to=[OrderFlow.pending, 3])  # error
+    OrderFlow.before("pending", "shipped")  # error
+    OrderFlow.before(unfiltered, to="shipped")  # error
+    OrderFlow.guard(unfiltered, "shipped")  # error
+    OrderFlow.after_commit(from_=OrderFlow.pending, two="shipped")  # error
+    OrderFlow.on_failure(3)  # error
+    OrderFlow.guard(len)  # error
+    OrderFlow.transition("pending", "shipped")  # error
     OrderFlow.pending.to(3)  # error
     OrderFlow.pending.to(OrderFlow.shipped, guard=unfiltered)  # error
     OrderFlow.transition(form="pending", to="shipped")  # error
@@ -123,6 +130,17 @@ def definitions() -> None:
     def counts(order: Order) -> int:
         return order.total
 
+    @OrderFlow.before
+    def unfiltered_before(order: Order, change: Change) -> int:
+        return order.total
+
+    @Typed.on_guard_failure(to=OrderFlow.shipped)
+    def filtered(order: Order) -> str:
+        return order.id
+
+    assert_type(unfiltered_before(order, change), int)
+    assert_type(filtered(order), str)
+    filtered("o-1")  # error
     assert_type(OrderFlow.states[0].name, str)
     assert_type(OrderFlow.initial.name, str)
     OrderFlow.states = []  # error

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from threading import RLock
-from typing import Any, Never, TypeVar, cast, overload
+from typing import Any, Never, cast
 
 from holdfast.errors import DefinitionError
 from holdfast.machine.definition import Machine, expect_name
-from holdfast.machine.flow.callbacks import Callback
 from holdfast.machine.flow.chart import Chart, States
 from holdfast.machine.flow.compiling import Compiled, compile_flow
+from holdfast.machine.flow.declaring import Calling, Guarding
 from holdfast.machine.flow.states import (
     Declaration,
     FlowEvent,
@@ -19,13 +18,10 @@ from holdfast.machine.flow.states import (
     Transitions,
     body_around,
     caller,
+    expect_named,
     expect_options,
 )
 from holdfast.machine.graph import Graph
-from holdfast.machine.hooks import HookKind, read_hook
-
-Guard = TypeVar("Guard", bound=Callable[..., bool | None])
-Hooked = TypeVar("Hooked", bound=Callable[..., object])
 
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _COMPILING = RLock()
@@ -49,7 +45,7 @@ class FlowType(type):
         mcs,
         cls_name: str,
         bases: tuple[type, ...],
-        body: Body,
+        given: dict[str, Any],
         /,
         *,
         name: str | None = None,
@@ -58,13 +54,15 @@ class FlowType(type):
     ) -> FlowType:
         """Make the flow of its body; an abstract one is a template, and has no machine."""
         expect_options("a flow", misspelt, ("name", "abstract"), cls_name)
+        stored_name = _machine_name(cls_name) if name is None else name
+        if name is not None or not abstract:
+            expect_name(stored_name)
+        body = given if isinstance(given, Body) else mcs.__prepare__(cls_name, bases).taking(given)
         made = super().__new__(mcs, cls_name, bases, dict(body))
         is_root = not any(isinstance(base, FlowType) for base in bases)
         made._chart = None if is_root else body.chart
         made._compiled = None
-        made._machine_name = None if abstract else name or _machine_name(cls_name)
-        if made._machine_name is not None:
-            expect_name(made._machine_name)
+        made._machine_name = None if abstract else stored_name
         if not is_root:
             _expect_nothing_declared(made)
             _complete(made, body.chart, abstract=abstract)
@@ -139,137 +137,57 @@ class FlowType(type):
         return cast("FlowEvent", Declaration(location, transitions=transitions))
 
     def transition(
-        cls, *, from_: States | None = None, to: States | None = None, **misspelt: Never
+        cls,
+        *unnamed: Never,
+        from_: States | None = None,
+        to: States | None = None,
+        **misspelt: Never,
     ) -> Transitions:
         """Allow the transitions from each state to each other.
 
         Without `from_` they are from every state that is declared by then, but to itself.
         """
         location = caller()
+        expect_named("a transition", unnamed, location)
         expect_options("transition", misspelt, ("from_", "to"), location)
         if to is None:
             raise DefinitionError(f"{location}: the rule names no state to lead to (to=)")
         return (body_around() or cls.chart).allow(from_, to, location)
 
-    @overload
-    def guard(cls, function: Guard, /) -> Guard: ...
-    @overload
-    def guard(
-        cls,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        reason: str | None = None,
-        **misspelt: Never,
-    ) -> Callable[[Guard], Guard]: ...
-    def guard(
-        cls,
-        function: Any = None,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        reason: str | None = None,
-        **misspelt: Never,
-    ) -> Any:
+    @property
+    def guard(cls) -> Guarding:
         """Have a function say whether a transition may be: True, or False to refuse.
 
         It is called with the flow's object and, by its name where it is wanted, the `change`. It
         may be called at any time, also when a page asks what could be done; so it only looks.
         `reason` is told where it refuses; it may raise CommandRejectedError with its own.
         """
-        return cls._callback("guard", from_, to, misspelt, function, reason)
+        return Guarding(cls.__name__, cls._chart)
 
-    @overload
-    def before(cls, function: Hooked, /) -> Hooked: ...
-    @overload
-    def before(
-        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]: ...
-    def before(
-        cls,
-        function: Any = None,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        **misspelt: Never,
-    ) -> Any:
+    @property
+    def before(cls) -> Calling:
         """Have a function called in the transaction, before the transition is written."""
-        return cls._callback("before", from_, to, misspelt, function)
+        return Calling(cls.__name__, cls._chart, "before")
 
-    @overload
-    def after(cls, function: Hooked, /) -> Hooked: ...
-    @overload
-    def after(
-        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]: ...
-    def after(
-        cls,
-        function: Any = None,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        **misspelt: Never,
-    ) -> Any:
+    @property
+    def after(cls) -> Calling:
         """Have a function called in the transaction, after the transition is written."""
-        return cls._callback("after", from_, to, misspelt, function)
+        return Calling(cls.__name__, cls._chart, "after")
 
-    @overload
-    def after_commit(cls, function: Hooked, /) -> Hooked: ...
-    @overload
-    def after_commit(
-        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]: ...
-    def after_commit(
-        cls,
-        function: Any = None,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        **misspelt: Never,
-    ) -> Any:
+    @property
+    def after_commit(cls) -> Calling:
         """Have a function called once the outermost transaction is committed."""
-        return cls._callback("after_commit", from_, to, misspelt, function)
+        return Calling(cls.__name__, cls._chart, "after_commit")
 
-    @overload
-    def on_failure(cls, function: Hooked, /) -> Hooked: ...
-    @overload
-    def on_failure(
-        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]: ...
-    def on_failure(
-        cls,
-        function: Any = None,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        **misspelt: Never,
-    ) -> Any:
+    @property
+    def on_failure(cls) -> Calling:
         """Have a function called outside the transaction where a transition failed, however."""
-        return cls._callback("on_failure", from_, to, misspelt, function)
+        return Calling(cls.__name__, cls._chart, "on_failure")
 
-    @overload
-    def on_guard_failure(cls, function: Hooked, /) -> Hooked: ...
-    @overload
-    def on_guard_failure(
-        cls, /, *, from_: States | None = None, to: States | None = None, **misspelt: Never
-    ) -> Callable[[Hooked], Hooked]: ...
-    def on_guard_failure(
-        cls,
-        function: Any = None,
-        /,
-        *,
-        from_: States | None = None,
-        to: States | None = None,
-        **misspelt: Never,
-    ) -> Any:
+    @property
+    def on_guard_failure(cls) -> Calling:
         """Have a function called where a guard refused."""
-        return cls._callback("on_guard_failure", from_, to, misspelt, function)
+        return Calling(cls.__name__, cls._chart, "on_guard_failure")
 
     def remove_state(cls, state: str) -> None:
         """Take a state out of a flow that inherits it, with all that leads there or away."""
@@ -285,44 +203,6 @@ class FlowType(type):
         if cls._chart is None:
             raise DefinitionError(f"{cls.__name__} itself has no states; inherit from it")
         return cls._chart
-
-    def _callback(  # noqa: PLR0917 (what the decorators take, in their order)
-        cls,
-        kind: HookKind,
-        from_: States | None,
-        to: States | None,
-        misspelt: dict[str, Never],
-        function: object = None,
-        reason: str | None = None,
-    ) -> Any:
-        location = caller(3)
-        if cls._chart is None:
-            raise DefinitionError(
-                f"{location}: {cls.__name__} itself has no states; inherit from it, and add the "
-                f"{kind} to the flow after its body: @OrderFlow.{kind}(…)"
-            )
-        chart = cls._chart
-        known = ("from_", "to", "reason") if kind == "guard" else ("from_", "to")
-        expect_options(kind, misspelt, known, location)
-        filters = [None if each is None else chart.named(each, location) for each in (from_, to)]
-        if () in filters:
-            raise DefinitionError(
-                f"{location}: this {kind} names no state, and would never be called; leave out "
-                "from_ or to for any state"
-            )
-        names = [None if each is None else frozenset(each) for each in filters]
-
-        def take(function: Any) -> Any:
-            if not callable(function) or isinstance(function, type):
-                raise DefinitionError(
-                    f"{location}: a {kind} is a function, not {function!r:.80}; states are given "
-                    "as from_= and to="
-                )
-            hook = read_hook(kind, function, leading=True, reason=reason)
-            chart.add(Callback(hook, names[0], names[1]))
-            return function
-
-        return take if function is None else take(function)
 
     def _compile(cls) -> Compiled:
         if cls._machine_name is None:
@@ -363,6 +243,12 @@ class Body(dict[str, Any]):
         if declared:
             value = self._declare(name, value)
         super().__setitem__(name, value)
+
+    def taking(self, given: dict[str, Any]) -> Body:
+        """Take the names of a flow that is made by a call: `type("OrderFlow", (Flow,), {…})`."""
+        for name, value in given.items():
+            self[name] = value
+        return self
 
     def _place(self, name: str) -> str:
         own = self.chart.attributes.values()

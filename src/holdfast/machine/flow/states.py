@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Never, Self
 
 from msgspec import Struct
@@ -104,3 +105,11 @@ def expect_options(
     for option in misspelt:
         takes = ", ".join(known) or "no options"
         raise DefinitionError(f"{location}: {what} takes {takes}; {option!r} is none of them")
+
+
+def expect_named(what: str, unnamed: Sequence[object], location: str) -> None:
+    """Raise DefinitionError for states that are given by their places."""
+    if unnamed:
+        raise DefinitionError(
+            f"{location}: {what} takes states by names, from_=… and to=…, not {unnamed[0]!r:.80}"
+        )
