@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Self
 
@@ -23,8 +24,10 @@ class Told(msgspec.Struct):
     counts: dict[str, int]
 
     def show(self) -> None:
-        """Print it, without what would be too much to read."""
-        told = Told(self.violations[:MOST], self.counts)
+        """Print it, some of each kind first, without what would be too much to read."""
+        first = {_kind_of(violation): violation for violation in reversed(self.violations)}
+        shown = dict.fromkeys([*reversed(first.values()), *self.violations])
+        told = Told([*shown][:MOST], self.counts)
         print(msgspec.json.encode(told, order="sorted").decode())
 
     def keep(self, record: Record) -> Self:
@@ -37,3 +40,11 @@ class Told(msgspec.Struct):
         assert self.violations == []
         seen = {what: self.counts.get(what, 0) for what in least}
         assert {w: n for w, n in seen.items() if n < least[w]} == {}, "too little was seen"
+
+    def expect_violation(self, words: str) -> None:
+        """Hold it to having found what a bug does; something else does not show that it was."""
+        assert any(re.search(words, violation) for violation in self.violations), self.violations
+
+
+def _kind_of(violation: str) -> str:
+    return re.sub(r"'[^']*'|[\w.-]*\d[\w.-]*", "", violation)
