@@ -78,6 +78,24 @@ def test_a_broken_promise_is_told_with_a_short_story(
         assert "The whole story: holdfast simulate lamp:switch --seed " in done.out
 
 
+def test_more_violations_than_are_shown_are_counted(cli: Cli, shop: Path) -> None:
+    """The list ends, in the story as well; the count does not, and JSON has all."""
+    (shop / "lamp.py").write_text(FORGETFUL, "utf-8")
+    seed, violations = next(
+        (told["seed"], len(told["violations"]))
+        for seed in map(str, range(200))
+        for told in cli("simulate", "lamp:switch", "--seed", seed, "--json").lines
+        if len(told["violations"]) > 20
+    )
+    story = cli("simulate", "lamp:switch", "--seed", str(seed)).out
+    assert story.count("VIOLATION") == 20
+    assert story.endswith(f"\nand {violations - 20} more\n")
+    done = cli("simulate", "lamp:switch", "--from", str(seed), "--seeds", "1").out
+    before, _, _ = done.partition("The shortest story")
+    assert before.count("its command leads to") == 20
+    assert f"\n  and {violations - 20} more\n" in before
+
+
 def test_the_story_of_a_broken_promise_ends_with_1(cli: Cli) -> None:
     """So that a script can look for the first good commit."""
     with planted(*BUGS["no version check in memory"].changes):

@@ -76,7 +76,10 @@ def test_more_findings_than_are_listed_are_counted(cli: Cli, shop: Path) -> None
     edit("UPDATE entity SET state = '{}'")
     done = cli("verify", URL, "--table")
     assert "findings           130\n" in done.out
-    assert done.out.endswith("and 30 more\n")
+    assert done.out.endswith("and 110 more\n")
+    assert done.out.count("the entity's state is") == 20
+    [report] = cli("verify", URL, "--json").lines
+    assert (report["found"], len(report["findings"])) == (130, 100)
 
 
 def test_an_anchor_is_made_then_moved_on(cli: Cli, shop: Path, filled: None) -> None:

@@ -27,6 +27,8 @@ EPILOG = "TARGET is like shop:orders. `holdfast --help` tells more, and lists th
 
 ROWS_OF_A_TABLE = 1_000
 """A longer table is written in parts, each with its head."""
+MAX_SHOWN = 20
+"""How many violations or findings are shown to people; JSON holds more."""
 COLUMN_CHARACTERS = 12
 """What a column needs on average to be readable; a time then takes two lines."""
 NUMBERS = {"version", "position"}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
 from holdfast.cli.exits import Exit
-from holdfast.cli.output import write, write_facts, write_lines
+from holdfast.cli.output import MAX_SHOWN, write, write_facts, write_lines
 from holdfast.cli.progress import show_progress
 from holdfast.cli.target import find_machine_and_deps
 from holdfast.cli.text import visible
 from holdfast.testing.simulation import Report, VacuousError, ViolationError, simulate, tell
 from holdfast.testing.simulation.setup import STORES
+
+VIOLATION = re.compile(r" *\d+  VIOLATION: ")
 
 
 @click.command("simulate")
@@ -80,14 +83,34 @@ def _show_missing(error: VacuousError, *, as_json: bool) -> None:
 
 def _tell_story(machine: Any, seed: int, options: dict[str, Any], *, as_json: bool) -> None:
     story: list[str] = []
-    listener = story.append if as_json else _write_line
-    violations = tell(machine, seed, listener, **options)
+    shown = _Shown()
+    violations = tell(machine, seed, story.append if as_json else shown.tell, **options)
     if as_json:
         write_lines([{"seed": seed, "violations": violations, "story": story}])
     elif not violations:
         write("\nNo promise is broken.")
+    else:
+        shown.end()
     if violations:
         click.get_current_context().exit(Exit.FOUND)
+
+
+class _Shown:
+    """A story as people read it: of the violations at its end the first, and how many more."""
+
+    def __init__(self) -> None:
+        self._violations = 0
+
+    def tell(self, line: str) -> None:
+        """Write a line, where it is not one violation too many."""
+        self._violations += VIOLATION.match(line) is not None
+        if self._violations <= MAX_SHOWN:
+            _write_line(line)
+
+    def end(self) -> None:
+        """Write how many violations were left out."""
+        if self._violations > MAX_SHOWN:
+            write(f"and {self._violations - MAX_SHOWN:,} more")
 
 
 def _write_line(line: str) -> None:
@@ -100,11 +123,15 @@ def _show_violation(error: ViolationError, target: str | None, *, as_json: bool)
         write_lines([{"sound": False, **found}])
         return
     write(f"Seed {error.seed} breaks a promise:\n")
-    for violation in error.violations:
+    for violation in error.violations[:MAX_SHOWN]:
         _write_line(f"  {violation}")
+    if len(error.violations) > MAX_SHOWN:
+        write(f"  and {len(error.violations) - MAX_SHOWN:,} more")
     write("\nThe shortest story found:\n")
+    shown = _Shown()
     for line in error.story:
-        _write_line(line)
+        shown.tell(line)
+    shown.end()
     again = " ".join(["holdfast simulate", *([target] if target else []), f"--seed {error.seed}"])
     write(f"\nThe whole story: {again}")
 

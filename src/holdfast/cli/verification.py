@@ -13,6 +13,7 @@ from holdfast.cli.files import write_atomically
 from holdfast.cli.options import NewFile
 from holdfast.cli.output import (
     EPILOG,
+    MAX_SHOWN,
     after,
     format_option,
     in_json,
@@ -110,9 +111,11 @@ def _show(report: Report, path: Path | None) -> None:
     write_facts(facts)
     if report.findings:
         write()
-        write_table(("entity", "version", "position", "finding"), map(_cells, report.findings))
-    if report.found > len(report.findings):
-        write(f"and {report.found - len(report.findings):,} more")
+        write_table(
+            ("entity", "version", "position", "finding"), map(_cells, report.findings[:MAX_SHOWN])
+        )
+    if report.found > MAX_SHOWN:
+        write(f"and {report.found - MAX_SHOWN:,} more")
 
 
 def _anchor_fact(report: Report, path: Path) -> str:
