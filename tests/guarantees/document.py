@@ -32,8 +32,10 @@ A test named here is part of the source. `make test` runs all of the short ones;
 take about an hour and a half on two cores with `make soak`, and `make soak SCALE=10` runs ten times
 as many.
 """
-LEGEND = """*Yes* is promised, and was shown there by tests that ran; *no* is not promised; *as
-SQLite* rests on the same code and statements, and was not tried with that setting by itself.
+LEGEND = """*Yes* is promised, and every test that is named for it there ran and passed; *yes, by*
+some tests *of* more says that the others did not run, as [What did not run](#what-did-not-run)
+lists; *no* is not promised; *as SQLite* rests on the same code and statements, and was not tried
+with that setting by itself.
 """
 HOW = """## How it is tried
 
@@ -114,10 +116,16 @@ def _stance(promise: Promise, store: str, totals: dict[str, Total]) -> str:
     if store in promise.remarks:
         return promise.remarks[store]
     tests = [each.test for each in promise.shown if store in each.stores]
-    ran = [totals[test] for test in tests if test in totals]
+    ran = [totals[test] for test in tests if test in totals and _ran(totals[test])]
     if any(total.failed for total in ran):
         return "**broken**"
-    return "yes" if any(total.passed for total in ran) else "not shown"
+    if not ran:
+        return "not shown"
+    return "yes" if len(ran) == len(tests) else f"yes, by {len(ran)} of {len(tests)} tests"
+
+
+def _ran(total: Total) -> bool:
+    return bool(total.passed or total.failed)
 
 
 def _overall(totals: dict[str, Total]) -> Iterator[str]:
@@ -125,7 +133,7 @@ def _overall(totals: dict[str, Total]) -> Iterator[str]:
     named = {each.test for promise in PROMISES for each in promise.shown}
     for title, names, files in OVERALL:
         of_it = [total for test, total in totals.items() if test in named and _in(test, files)]
-        if any(total.passed + total.failed for total in of_it):
+        if any(map(_ran, of_it)):
             count = sum(total.seen.get(name, 0) for total in of_it for name in names)
             yield _row([title, f"{count:,}"])
 
@@ -146,7 +154,7 @@ def _promise(promise: Promise, totals: dict[str, Total]) -> Iterator[str]:
 
 
 def _shown(shown: Shown, total: Total | None) -> str:
-    if total is None or not (total.passed or total.failed):
+    if total is None or not _ran(total):
         return _row([", ".join(shown.stores), f"`{shown.test}`", "did not run", ""])
     runs = f"{total.passed:,}" + (f", and {total.failed:,} FAILED" if total.failed else "")
     seen = [f"{NAMES.get(name, name)}: {total.seen[name]:,}" for name in _seen(shown, total)]
@@ -163,7 +171,7 @@ def _bugs(totals: dict[str, Total]) -> Iterator[str]:
     for test, where in BUGS.items():
         total = totals.get(test)
         of_all = "did not run"
-        if total is not None and total.passed + total.failed:
+        if total is not None and _ran(total):
             of_all = f"{total.passed:,} of {total.passed + total.failed:,}"
         yield _row([where, f"`{test}`", of_all])
 

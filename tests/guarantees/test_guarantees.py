@@ -100,6 +100,25 @@ def test_what_did_not_run_is_not_claimed() -> None:
     assert not any(title in page for title, _, _ in OVERALL)
 
 
+def test_a_promise_is_shown_by_every_test_that_is_named_for_it() -> None:
+    """One that passed does not stand for another that failed, nor for one that did not run."""
+    promise = PROMISES[0]
+    first, *others = [each.test for each in promise.shown if STORES[0] in each.stores]
+
+    def stance(*ran: Ran) -> str:
+        page = document(condensed([*ran, SESSION], named_tests()))
+        return next(line for line in page.splitlines() if f"[{promise.title}]" in line)
+
+    passed = [Ran(test, "passed", 1.0) for test in others]
+    tests = len(passed) + 1
+    assert f"| yes, by {tests - 1} of {tests} tests |" in stance(*passed)
+    skipped = Ran(first, "skipped", 0, reason="no root")
+    assert f"| yes, by {tests - 1} of {tests} tests |" in stance(*passed, skipped)
+    assert "| yes |" in stance(*passed, skipped, Ran(f"{first}[1]", "passed", 1.0))
+    assert "| **broken** |" in stance(*passed, Ran(first, "failed", 1.0))
+    assert "yes" not in stance(skipped)
+
+
 def test_a_record_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
     """As one is that was being written when the run was killed."""
     path = tmp_path / "soak.jsonl"
