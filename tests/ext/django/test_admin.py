@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from tests.ext.django.shop.models import Order, OrderFlow, Parcel, Registered
 
 from holdfast import Flow
@@ -325,6 +327,52 @@ def test_the_list_shows_and_filters_by_state(client: Client, order: Order) -> No
     page = client.get("/admin/shop/order/?state=pending&_facets=True").content.decode()
     assert re.findall(r">(order \d+)</a>", page) == [f"order {order.pk}"]
     assert "cancelled (1)" in page
+
+
+def test_the_list_shows_sorts_and_filters_by_each_of_two_flows(client: Client) -> None:
+    """In a column for each, in one query for all rows."""
+    sent, paid, new = (Parcel.objects.create(number=f"p-{n}") for n in (1, 2, 3))
+    sent.parcel.transition_to("sent", metadata={"by": "bob"})
+    paid.payment.transition_to("paid")
+
+    def shown(query: str) -> list[tuple[str, ...]]:
+        page = client.get(f"/admin/shop/parcel/{query}").content.decode()
+        columns = [
+            re.findall(rf'class="field-{name}[^"]*">(?:<a[^>]*>)?([^<]+)<', page)
+            for name in ("number", "parcel_state", "payment_state")
+        ]
+        return list(zip(*columns, strict=True))
+
+    first, second, third = (
+        ("p-1", "sent", "open"),
+        ("p-2", "packed", "paid"),
+        ("p-3", "packed", "open"),
+    )
+    assert sorted(shown("")) == [first, second, third]
+    assert shown("?o=2.1") == [second, third, first]
+    assert shown("?o=-3.1") == [second, first, third]
+    assert shown("?parcel_state=packed&o=1") == [second, third]
+    assert shown("?parcel_state=packed&payment_state=open") == [third]
+    with CaptureQueriesContext(connection) as few:
+        shown("")
+    new.delete()
+    with CaptureQueriesContext(connection) as fewer:
+        shown("")
+    assert len(few) == len(fewer)
+    page = client.get("/admin/shop/parcel/").content.decode()
+    assert "By parcel" in page
+    assert "By payment" in page
+
+
+def test_the_states_of_two_flows_may_be_a_field_of_the_page(client: Client) -> None:
+    """Each is named."""
+    state = re.compile(r'<div class="readonly">([^<]+)<')
+    page = client.get("/admin/shop/parcel/add/").content.decode()
+    assert state.findall(page) == ["parcel: packed, payment: open"]
+    parcel = Parcel.objects.create(number="p-1")
+    parcel.payment.transition_to("paid")
+    page = client.get(page_of(parcel)).content.decode()
+    assert state.findall(page) == ["parcel: packed, payment: paid"]
 
 
 def test_a_filter_for_a_state_that_is_none_shows_the_list(client: Client, order: Order) -> None:

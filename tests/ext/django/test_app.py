@@ -23,6 +23,7 @@ from tests.ext.django.shop.models import Note, Order, OrderFlow, ParcelFlow, Pay
 
 from holdfast import (
     DefinitionError,
+    Flow,
     Service,
     StoreError,
     VersionConflictError,
@@ -289,6 +290,30 @@ def test_what_a_model_declares_wrongly_is_said_by_check() -> None:
         ),
     ]
     assert told(check_models([Card])) == []
+
+
+@isolate_apps("tests.ext.django.shop")
+def test_two_flows_of_a_model_that_are_one_are_said_by_check() -> None:
+    """By name, wherever they come from; what a model inherits is its own."""
+
+    class Twin(Flow[Any], name="order"):
+        asleep = Flow.state(initial=True)
+
+    class Base(models.Model):
+        flow = ModelFlow(OrderFlow)
+
+        class Meta:
+            app_label = "shop"
+
+    class Letter(Base):
+        twin = ModelFlow(Twin)
+
+        class Meta:
+            app_label = "shop"
+
+    assert told(check_models([Base, Letter])) == [
+        ("holdfast.E003", "Letter.twin and .flow share the flow 'order', and would be one entity")
+    ]
 
 
 @isolate_apps("tests.ext.django.shop")

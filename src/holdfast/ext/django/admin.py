@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -81,16 +82,41 @@ class FlowAdmin(admin.ModelAdmin):
 
     @admin.display(description="state", ordering="holdfast_state")
     def current_state(self, obj: models.Model) -> str:
-        """Return the state of a row, for `list_display` and `readonly_fields`."""
-        state = vars(obj).get("holdfast_state")
-        return self.state_label(_state_of(obj) if state is None else state)
+        """Return the state of a row, for `list_display` and `readonly_fields`; of each flow."""
+        flows = flows_of(self.model)
+        if len(flows) == 1:
+            return self._shown_state(obj, next(iter(flows)))
+        states = [f"{_title(name, flows)}: {self._shown_state(obj, name)}" for name in flows]
+        return ", ".join(states)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Return the columns; `current_state` is one for each flow where there are several."""
+        given, flows = list(super().get_list_display(request)), flows_of(self.model)
+        if "current_state" in given and len(flows) > 1:
+            place = given.index("current_state")
+            given[place : place + 1] = [self._column(name, _title(name, flows)) for name in flows]
+        return given
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
-        """Return the rows, with their state where there is one flow."""
-        rows = super().get_queryset(request)
-        if len(flows_of(self.model)) == 1 and "current_state" in self.get_list_display(request):
-            rows = rows.annotate(holdfast_state=current_state(self.model))
-        return rows
+        """Return the rows, with their states where the list shows them."""
+        rows, flows = super().get_queryset(request), flows_of(self.model)
+        if "current_state" not in super().get_list_display(request):
+            return rows
+        return rows.annotate(
+            **{_annotated(name, flows): current_state(self.model, flow=name) for name in flows}
+        )
+
+    def _shown_state(self, obj: models.Model, name: str) -> str:
+        state = vars(obj).get(_annotated(name, flows_of(self.model)))
+        return self.state_label(_state_of(obj, name) if state is None else state)
+
+    def _column(self, name: str, title: str) -> Callable[[models.Model], str]:
+        """Return a column of the list, with the states of one of several flows."""
+        column = partial(self._shown_state, name=name)
+        ordering = _annotated(name, flows_of(self.model))
+        shown: Any = admin.display(description=title, ordering=ordering)(column)
+        shown.__name__ = f"{name}_state"
+        return cast("Callable[[models.Model], str]", shown)
 
     def get_inlines(self, request: HttpRequest, obj: models.Model | None) -> list[Any]:
         """Return the inlines, and after them the history of each flow."""
@@ -203,14 +229,26 @@ class FlowAdmin(admin.ModelAdmin):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Rows by the state of their flow, for the `list_filter` of a model that has one flow."""
+    """Rows by the state of their flow, for `list_filter`.
+
+    Where a model has several flows, `StateFilter.of("payment")` is that of one of them.
+    """
 
     title = "state"
     parameter_name = "state"
+    flow: str | None = None
+    """The name of the flow; None for the only one."""
+
+    @classmethod
+    def of(cls, flow: str) -> type[StateFilter]:
+        """Return the filter by the state of one of several flows."""
+        title, parameter = flow.replace("_", " "), f"{flow}_state"
+        named = {"flow": flow, "title": title, "parameter_name": parameter}
+        return type(f"{cls.__name__}Of", (cls,), named)
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[Any]:
         """Return the states."""
-        states = flow_of(model_admin.model).flow.states
+        states = flow_of(model_admin.model, self.flow).flow.states
         label = getattr(model_admin, "state_label", str)
         return [(str(state), label(str(state))) for state in states]
 
@@ -220,7 +258,7 @@ class StateFilter(admin.SimpleListFilter):
         if not state:
             return queryset
         try:
-            return queryset.filter(in_state(queryset.model, state))
+            return queryset.filter(in_state(queryset.model, state, flow=self.flow))
         except QueryError as error:  # Django answers it with the whole list
             raise IncorrectLookupParameters(error) from error
 
@@ -231,7 +269,7 @@ def _begun(obj: models.Model) -> list[str]:
     return [name for name, flow in flows.items() if flow.key_of(obj) not in {None, ""}]
 
 
-def _state_of(obj: models.Model, name: str | None = None) -> str:
+def _state_of(obj: models.Model, name: str) -> str:
     """Return the name of a row's state, be it one that the flow does not have."""
     model = type(obj)
     using = router.db_for_write(model, instance=obj)
@@ -257,6 +295,11 @@ def _version_asked(request: HttpRequest) -> int | None:
     if not version.isdecimal() or len(version) > MAX_DIGITS:
         raise BadRequest(f"the version of the page is a number, not {version!r:.80}")
     return int(version)
+
+
+def _annotated(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
+    """Return what rows of the list call the state of a flow."""
+    return "holdfast_state" if len(flows) == 1 else f"holdfast_state_{name}"
 
 
 def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:

@@ -22,24 +22,29 @@ def check_flows(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
 def check_models(given: Iterable[type[models.Model]]) -> list[checks.CheckMessage]:
     """Return what is wrong with the flows of models."""
     found: list[checks.CheckMessage] = []
-    owners: dict[str, type[models.Model]] = {}
+    owners: dict[str, tuple[type[models.Model], str]] = {}
     for model in given:
         for name, flow in flows_of(model).items():
             found += _check(model, name, flow)
             own = model._meta.concrete_model or model
             machine = flow.flow.machine.name
-            other = owners.setdefault(machine, own)
+            other, others = owners.setdefault(machine, (own, name))
             if not (issubclass(own, other) or issubclass(other, own)):
-                found.append(
-                    checks.Error(
-                        f"{own.__name__}.{name} and {other.__name__} share the flow {machine!r}: "
-                        "rows of both with the same key would be one entity",
-                        hint="Inherit a flow for each: class …Flow(…, name=…)",
-                        obj=model,
-                        id="holdfast.E003",
-                    )
+                told = (
+                    f"{own.__name__}.{name} and {other.__name__} share the flow {machine!r}: rows"
                 )
+                found.append(
+                    _shared(model, f"{told} of both with the same key would be one entity")
+                )
+            elif name != others:
+                told = f"{own.__name__}.{name} and .{others} share the flow {machine!r}"
+                found.append(_shared(model, f"{told}, and would be one entity"))
     return found
+
+
+def _shared(model: type[models.Model], told: str) -> checks.Error:
+    hint = "Inherit a flow for each: class …Flow(…, name=…)"
+    return checks.Error(told, hint=hint, obj=model, id="holdfast.E003")
 
 
 def _check(

@@ -17,7 +17,9 @@ class OrderAdmin(FlowAdmin):
 
 @admin.register(Parcel)
 class ParcelAdmin(FlowAdmin):
-    list_display = ("number", "grams")
+    list_display = ("number", "current_state", "grams")
+    list_filter = (StateFilter.of("parcel"), StateFilter.of("payment"))
+    readonly_fields = ("current_state",)
 
 
 @admin.register(Registered)
