@@ -308,7 +308,7 @@ def test_two_flows_of_a_model_that_are_one_are_said_by_check() -> None:
     class Letter(Base):
         twin = ModelFlow(Twin)
 
-        class Meta:
+        class Meta(Base.Meta):
             app_label = "shop"
 
     assert told(check_models([Base, Letter])) == [
