@@ -294,24 +294,19 @@ def test_what_a_model_declares_wrongly_is_said_by_check() -> None:
 
 @isolate_apps("tests.ext.django.shop")
 def test_two_flows_of_a_model_that_are_one_are_said_by_check() -> None:
-    """By name, wherever they come from; what a model inherits is its own."""
+    """Their machines have one name."""
 
     class Twin(Flow[Any], name="order"):
         asleep = Flow.state(initial=True)
 
-    class Base(models.Model):
+    class Letter(models.Model):
         flow = ModelFlow(OrderFlow)
+        twin = ModelFlow(Twin)
 
         class Meta:
             app_label = "shop"
 
-    class Letter(Base):
-        twin = ModelFlow(Twin)
-
-        class Meta(Base.Meta):
-            app_label = "shop"
-
-    assert told(check_models([Base, Letter])) == [
+    assert told(check_models([Letter])) == [
         ("holdfast.E003", "Letter.twin and .flow share the flow 'order', and would be one entity")
     ]
 
