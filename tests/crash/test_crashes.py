@@ -16,7 +16,7 @@ from tests.crash import supervisor
 from tests.crash.checker import violations
 from tests.crash.sqlite import SqlitePlace
 from tests.crash.supervisor import MAX_SECONDS, Supervisor
-from tests.crash.told import PATIENCE_SECONDS, Record, Told
+from tests.crash.told import LOST, PATIENCE_SECONDS, Record, Told
 from tests.simulation.bugs import BUGS
 from tests.simulation.planting import planted
 from tests.stores.scenes import play
@@ -47,7 +47,7 @@ LEAST = {
 }
 """How often at least each thing is seen while 25 workers are killed."""
 FOUND_BY_KILLS = {
-    "acknowledged before the commit": r"has no version \d+, as was told \(write .* done",
+    "acknowledged before the commit": LOST,
     "no version check on SQLite": r"WriteRefusedError .*machine='(counter|account|register|names)'",
     "no rollback of half a batch": "was written in part|the accounts hold -?[1-9]",
     "the entity without the log": "its versions are|entered its state at version",

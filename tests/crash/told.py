@@ -12,6 +12,11 @@ MOST = 20
 PATIENCE_SECONDS = 150.0
 """How long a run may take on a machine that has much else to do; it takes some seconds."""
 
+LOST = r"has no version \d+, as was told \(write .* done|acknowledged .*, and it is not in the log"
+"""What the checker says of a write that was acknowledged and is not there.
+
+Another one may have its version meanwhile.
+"""
 
 Record = Callable[[str, object], None]
 """As the fixture `record_property` is one."""
