@@ -12,7 +12,14 @@ import psycopg
 import pytest
 from tests.service.bills import BillCommand, BillState, Diary, Note, Pay, Place, bill, raising
 
-from holdfast import AsyncService, DefinitionError, GuardFailedError, Service, open_store
+from holdfast import (
+    AsyncService,
+    BatchError,
+    DefinitionError,
+    GuardFailedError,
+    Service,
+    open_store,
+)
 from holdfast.stores.contract import Store
 
 COMMITTED = ["after_commit", "after_commit 2"]
@@ -63,6 +70,25 @@ def test_calls_that_are_coalesced_have_their_own_hooks(store: Store, diary: Diar
     assert [answer.version for answer in (*answers[:1], *answers[3:])] == [2] * 17
     assert diary.hooks.count("after_commit") == 17
     assert Service(bill, store, deps=diary).get("b-3").version == 1
+
+
+def test_every_command_of_an_atomic_batch_is_told_that_it_failed(
+    store: Store, diary: Diary
+) -> None:
+    """The one that is refused of its refusal, the others of the batch; each once."""
+
+    async def main() -> None:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+        await bills.handle("b-2", Place(5))
+        diary.entries.clear()
+        with pytest.raises(BatchError):
+            await bills.handle_many([("b-1", Pay()), ("b-2", Pay(card="blocked"))], atomic=True)
+
+    asyncio.run(main())
+    assert [entry[4] for entry in diary.entries if entry[0] == "on_failure"] == [
+        "GuardFailedError",
+        "BatchError",
+    ]
 
 
 def test_hooks_see_the_context_variables_of_their_caller(store: Store, diary: Diary) -> None:

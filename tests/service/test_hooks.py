@@ -36,6 +36,7 @@ from holdfast import (
     DefinitionError,
     GuardFailedError,
     InvalidTransitionError,
+    Request,
     Retry,
     Service,
     StoreError,
@@ -534,6 +535,67 @@ def test_an_atomic_batch_is_undone_by_any_callback(bills: Bills, diary: Diary) -
     diary.entries.clear()
     bills.handle_many([("b-1", Pay()), ("b-2", Pay())], atomic=True)
     assert diary.hooks[-8:] == ["before", "before", "after", "after", *COMMITTED, *COMMITTED]
+
+
+def failures(diary: Diary) -> list[tuple[Any, ...]]:
+    """Return what the failure hooks were told: of which state, and of which error."""
+    return [(*entry[:3], entry[4]) for entry in diary.entries if "failure" in entry[0]]
+
+
+def test_every_command_of_an_atomic_batch_is_told_that_it_failed(
+    bills: Bills, diary: Diary
+) -> None:
+    """The one that is refused of its refusal, the others of the batch; each once."""
+    bills.handle("b-2", Place(5))
+    diary.entries.clear()
+    with pytest.raises(BatchError):
+        bills.handle_many(
+            [("b-1", Pay()), ("b-2", Pay(card="blocked")), ("b-1", Note("x"))], atomic=True
+        )
+    assert failures(diary) == [
+        ("on_guard_failure", "Pending", "Paid", "card_is_good"),
+        ("on_failure", "Pending", "Paid", "GuardFailedError"),
+        ("on_failure", "Pending", "Paid", "BatchError"),
+        ("on_failure", "Paid", "Paid", "BatchError"),
+    ]
+
+
+@pytest.mark.parametrize("hook", ["before", "after"])
+@pytest.mark.parametrize("terms", [{"atomic": True}, {"checkpoint": Checkpoint("in", 2)}])
+def test_every_command_is_told_that_a_callback_undid_it(
+    bills: Bills, diary: Diary, terms: Any, hook: str
+) -> None:
+    """The one whose callback it is of that error, the others of the batch."""
+    bills.handle("b-2", Place(5))
+    diary.entries.clear()
+    diary.acts[hook] = lambda change: raise_for(change, "b-2")
+    with pytest.raises(BatchError) as failed:
+        bills.handle_many([("b-1", Pay()), ("b-2", Pay())], **terms)
+    assert list(failed.value.failures) == [1]
+    assert failures(diary) == [
+        ("on_failure", "Pending", "Paid", "LookupError"),
+        ("on_failure", "Pending", "Paid", "BatchError"),
+    ]
+
+
+def test_commands_beside_an_invalid_one_are_told_that_they_failed(
+    bills: Bills, diary: Diary
+) -> None:
+    """Nothing was loaded for them, so that it is not known what state they would have left."""
+    with pytest.raises(BatchError):
+        bills.handle_many([("b-1", Pay()), ("", Pay())], atomic=True)
+    assert failures(diary) == [("on_failure", None, "Paid", "BatchError")]
+
+
+def test_what_a_batch_made_before_has_not_failed_with_it(bills: Bills, diary: Diary) -> None:
+    """The answer to a key that was used stands."""
+    bills.handle("b-1", Note("x"), key="k-1")
+    diary.entries.clear()
+    with pytest.raises(BatchError):
+        bills.handle_many(
+            [Request("b-1", Note("x"), "k-1"), Request("b-2", Place(-1))], atomic=True
+        )
+    assert failures(diary) == [("on_failure", None, "Pending", "CommandRejectedError")]
 
 
 def test_a_transaction_has_the_hooks_of_what_it_stages(bills: Bills, diary: Diary) -> None:

@@ -86,7 +86,8 @@ class Hooked:
         """Declare what runs where a command failed, whatever the reason, outside the transaction.
 
         The function takes `change`, as far as it was decided, `error` and `deps`. The error goes on
-        to the caller; what the function raises is logged.
+        to the caller; what the function raises is logged. Where a command fails because another one
+        of its batch does, `error` is the BatchError.
         """
         return Calling(self, "on_failure")
 

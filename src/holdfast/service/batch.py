@@ -48,6 +48,11 @@ class Batch:
         answers = enumerate(self.answers)
         return {place: answer for place, answer in answers if isinstance(answer, Exception)}
 
+    @property
+    def taken(self) -> list[Answer | None]:
+        """The answers of the groups' calls, in that order."""
+        return [self.answers[place] for place in self._places]
+
     def take(self, answers: Iterable[Answer]) -> None:
         """Put the answers of the groups' calls where they belong."""
         for place, answer in zip(self._places, answers, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -35,7 +35,8 @@ from holdfast.service.decide import (
     decide,
     decide_awaiting,
 )
-from holdfast.service.hooks import Undone
+from holdfast.service.decided import Decided
+from holdfast.service.hooks import Undone, after_failure, tried_blindly
 from holdfast.service.reads import Reads
 from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
@@ -177,10 +178,10 @@ class Plans(Reads[S, C, D]):
     def _handle_at_once(
         self, batch: Batch, terms: Terms
     ) -> Plan[list[Record[S] | Exception] | Exception]:
-        undone = None
+        undone, trail = None, Trail()
         if not (terms.atomic and batch.errors):
             try:
-                settled = yield from settle(self.binding, batch.groups, terms)
+                settled = yield from settle(self.binding, batch.groups, terms, trail=trail)
             except _StoppedError as stopped:
                 return stopped.error
             undone = settled.error if isinstance(settled, Undone) else None
@@ -192,11 +193,28 @@ class Plans(Reads[S, C, D]):
             if error is undone or not terms.tolerates(machine, error)
         }
         if failures:
-            raise BatchError(
+            failed = BatchError(
                 f"{len(failures)} of {len(batch.answers)} commands failed; nothing was written",
                 failures,
             )
+            yield from self._tell_the_others(batch, trail.decided, failed)
+            raise failed
         return cast("list[Record[S] | Exception]", batch.answers)
+
+    def _tell_the_others(
+        self, batch: Batch, decided: Sequence[Decided | None], failed: BatchError
+    ) -> Plan[None]:
+        """Call the failure hooks of what was sound and is not written all the same."""
+        if self.machine.hooks is None:
+            return
+        if not decided:  # it was refused before anything was loaded
+            calls = [call for group in batch.groups for call in group.calls]
+            decided = [tried_blindly(self.binding, call) for call in calls]
+        others = [
+            None if isinstance(answer, Exception) else each
+            for each, answer in zip(decided, batch.taken, strict=True)
+        ]
+        yield from after_failure(self.binding, others, [failed] * len(others))
 
 
 def _takes_object(machine: Machine[Any, Any, Any]) -> bool:
