@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from tests.servers.databases import Database
 from tests.servers.postgres import PostgresServer
 from tests.stores.postgres.accounts import create_accounts, migrated
@@ -19,7 +20,7 @@ from tests.stores.postgres.conftest import Open, at_once
 from holdfast import open_store
 from holdfast.stores.contract import LogRow, Store, Write
 from holdfast.stores.postgres import feed
-from holdfast.stores.postgres.drive import Connection, drive
+from holdfast.stores.postgres.drive import Connection, drive, fetch
 from holdfast.stores.postgres.statements import Statements
 from holdfast.stores.postgres.writing import write_free
 from holdfast.testing.conformance.base import history, row_of, service_on, stored
@@ -38,6 +39,8 @@ class Writer:
         self._connection = Connection.connect(url, cursor_factory=psycopg.RawCursor)
 
     def write(self, *writes: Write) -> None:
+        if self._connection.info.transaction_status == TransactionStatus.IDLE:
+            fetch(self._connection, SQL.begin, "", "write")
         outcomes = drive(write_free(SQL, writes, at_once), self._connection, "", "write")
         assert all(outcome.applied for outcome in outcomes)
 

@@ -6,10 +6,14 @@ import os
 import select
 from collections.abc import Callable
 from functools import cached_property, partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg import generators
+from psycopg.adapt import Transformer
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import RowFactory, tuple_row
 
 from holdfast.errors import StoreError
@@ -23,15 +27,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Doing = Literal["open", "read", "write", "migrate"]
 
-OPTIONS: dict[str, Any] = {"autocommit": True, "cursor_factory": psycopg.RawCursor}
-"""How a store connects: a statement outside of BEGIN and COMMIT is a transaction of its own."""
+OPTIONS: dict[str, Any] = {
+    "autocommit": True,
+    "cursor_factory": psycopg.RawCursor,
+    "prepare_threshold": None,
+}
+"""How a store connects: a statement outside of BEGIN and COMMIT is a transaction of its own.
+
+psycopg prepares nothing: at the next ROLLBACK it would drop all that is prepared, ours too.
+"""
 
 
 class Connection(psycopg.Connection[Row]):
-    """A connection with a cursor for steps, since making one takes a tenth of a short query."""
+    """A connection that prepares the statements of steps and sends them without a cursor.
+
+    That would take a third of the time of a short one.
+    """
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Row] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
+        self._names: dict[bytes, bytes] = {}  # of what is prepared
+        self._numbers = count()
+        self._reader = Transformer(self)
         self._process = os.getpid()
 
     def __del__(self, *given: Any) -> None:
@@ -39,10 +56,39 @@ class Connection(psycopg.Connection[Row]):
         if os.getpid() == self._process:
             super().__del__(*given)
 
-    @cached_property
-    def steps_cursor(self) -> psycopg.Cursor[Row]:
-        """Return the cursor."""
-        return self.cursor()
+    def fetch(self, ask: Ask) -> list[Row]:
+        """Execute a statement and return its rows; raises psycopg.Error, UnicodeEncodeError."""
+        if ask.is_control:
+            self.pgconn.send_query(ask.text)
+            return self._rows()
+        name = self._names.get(ask.text) or self._prepare(ask.text)
+        if "\0" in "".join(filter(None, ask.parameters)):
+            raise psycopg.DataError("text cannot contain NUL")  # it would end there
+        parameters = [None if each is None else each.encode() for each in ask.parameters]
+        self.pgconn.send_query_prepared(name, parameters)
+        try:
+            return self._rows()
+        except (FeatureNotSupported, InvalidSqlStatementName):
+            self._names.clear()  # the tables have changed, or somebody dropped what was prepared
+            raise
+
+    def _prepare(self, text: bytes) -> bytes:
+        name = b"holdfast_%d" % next(self._numbers)
+        self.pgconn.send_prepare(name, text)
+        self._rows()
+        self._names[text] = name
+        return name
+
+    def _rows(self) -> list[Row]:
+        """Wait for the answer to what was sent."""
+        results = self.wait(generators.execute(self.pgconn))
+        for result in results:
+            if result.status not in _DONE:
+                raise error_from_result(result)
+        self._reader.set_pgresult(results[-1])
+        rows = self._reader.load_rows(0, results[-1].ntuples, tuple)
+        self._reader.set_pgresult(None)
+        return rows
 
     @cached_property
     def has_news(self) -> Callable[[], Any]:
@@ -54,6 +100,8 @@ class Connection(psycopg.Connection[Row]):
         poll.register(socket, select.POLLIN)
         return partial(poll.poll, 0)
 
+
+_DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 FAILURES = (psycopg.Error, UnicodeEncodeError)
 """What a statement may raise."""
@@ -82,14 +130,7 @@ def advance(steps: Steps[T], answer: Callable[[Ask], list[Row]]) -> T:
 def fetch(connection: Connection, ask: Ask, url: str, doing: Doing) -> list[Row]:
     """Execute a statement and return its rows."""
     try:
-        cursor = connection.steps_cursor
-        cursor.execute(ask.text, ask.parameters, prepare=not ask.is_control)
-        if not has_rows(cursor):
-            return []
-        rows = cursor.fetchall()
-        if len(rows) > 1:  # it would keep them all until it is used again
-            del connection.steps_cursor
-        return rows
+        return connection.fetch(ask)
     except FAILURES as error:
         lost = connection.closed
         raise failure(error, url, doing, lost=lost, is_commit=ask.is_commit) from error

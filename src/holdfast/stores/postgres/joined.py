@@ -23,7 +23,7 @@ from holdfast.errors import StoreError
 from holdfast.stores.outcomes import KeptBack
 from holdfast.stores.postgres import schema
 from holdfast.stores.postgres.connections import Connections
-from holdfast.stores.postgres.drive import FAILURES, Doing, advance, failure, has_rows
+from holdfast.stores.postgres.drive import FAILURES, Doing, advance, failure, fetch, has_rows
 from holdfast.stores.postgres.statements import Ask, Row, Statements, Steps
 
 if TYPE_CHECKING:
@@ -213,6 +213,13 @@ class Within(Joined):
     @property
     def _is_known(self) -> bool:
         return True
+
+
+class Own(Within):
+    """The same, on a connection of the store's."""
+
+    def _fetch(self, ask: Ask, doing: Doing) -> list[Row]:
+        return fetch(self._connection, ask, self._url, doing)
 
 
 class Alone(Within):

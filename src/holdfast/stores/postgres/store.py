@@ -35,7 +35,7 @@ from holdfast.stores.fork import follow_forks
 from holdfast.stores.group import GroupCommit
 from holdfast.stores.postgres import feed, flaws, reading, schema
 from holdfast.stores.postgres.connections import Connections
-from holdfast.stores.postgres.joined import Alone, AsyncJoined, Joined, Within, join
+from holdfast.stores.postgres.joined import Alone, AsyncJoined, Joined, Own, Within, join
 from holdfast.stores.postgres.migrations import migrate, plan
 from holdfast.stores.postgres.statements import Steps, joined_statements_in, statements_in
 from holdfast.stores.postgres.url import parse, url_of
@@ -114,7 +114,7 @@ class PostgresStore(Store):
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         sql = joined_statements_in(self._sql.schema)
         return connections.transact(
-            lambda connection: act(self._joined_by(Within(connection, sql, connections))),
+            lambda connection: act(self._joined_by(Own(connection, sql, connections))),
             until=until,
         )
 
