@@ -101,6 +101,19 @@ def test_a_hook_that_is_declared_wrongly_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("kind", "given"), [("before", (Open,)), ("after", (Open, Closed)), ("guard", (plain, Closed))]
+)
+def test_filters_that_are_given_by_place_are_refused(kind: str, given: tuple[Any, ...]) -> None:
+    """At their line, with what to write."""
+    with pytest.raises(DefinitionError) as refused:
+        getattr(made(), kind)(*given)
+    line = refused.traceback[0].lineno + 1
+    assert str(refused.value).startswith(
+        f"{__file__}:{line}: a {kind} takes its filters by names, from_=…, command=… and to=…, not"
+    )
+
+
+@pytest.mark.parametrize(
     "filters",
     [
         {"from_": Closed},

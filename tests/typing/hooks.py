@@ -70,6 +70,10 @@ def counts(change: Change) -> int:
 def misspelt(change: Change) -> None: ...
 
 
+@order.before(Open, Paid)  # error
+def by_place(change: Change) -> None: ...
+
+
 @order.before(reason="none")  # error
 def has_no_reason(change: Change) -> None: ...
 

@@ -146,6 +146,12 @@ def location_of(function: Callable[..., Any]) -> str:
     return f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
 
 
+def caller(depth: int = 2) -> str:
+    """Return the file and line that called what calls this: `order/flow.py:12`."""
+    frame = sys._getframe(depth)  # pyright: ignore[reportPrivateUsage] (public in all but name)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 def resolve_fields(cls: type, namespace: Mapping[str, Any], seen: set[type]) -> None:
     """Evaluate the field annotations of a class defined inside a function, which its codec cannot.
 

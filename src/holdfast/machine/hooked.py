@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, overload
 from msgspec.structs import replace
 
 from holdfast.errors import DefinitionError
-from holdfast.machine.annotations import Signature, flatten
+from holdfast.machine.annotations import Signature, caller, flatten
 from holdfast.machine.hooks import Hook, HookKind, Hooks, read_hook
 
 G = TypeVar("G", bound=Callable[..., bool | None])
@@ -162,12 +162,11 @@ class Calling:
     def __call__(
         self, /, *, from_: Any = ANY, command: Any = ANY, to: Any = ANY
     ) -> Callable[[H], H]: ...
-    def __call__(
-        self, function: Any = None, /, *, from_: Any = ANY, command: Any = ANY, to: Any = ANY
-    ) -> Any:
+    def __call__(self, /, *given: Any, from_: Any = ANY, command: Any = ANY, to: Any = ANY) -> Any:
         """Declare a callback; raises DefinitionError."""
+        _expect_function(self._kind, given, caller())
         declare = partial(_declare, self._machine, self._kind, (from_, command, to), None)
-        return declare if function is None else declare(function)
+        return declare(*given) if given else declare
 
 
 class Guarding:
@@ -184,17 +183,27 @@ class Guarding:
     ) -> Callable[[G], G]: ...
     def __call__(
         self,
-        function: Any = None,
         /,
-        *,
+        *given: Any,
         from_: Any = ANY,
         command: Any = ANY,
         to: Any = ANY,
         reason: str | None = None,
     ) -> Any:
         """Declare a guard; raises DefinitionError."""
+        _expect_function("guard", given, caller())
         declare = partial(_declare, self._machine, "guard", (from_, command, to), reason)
-        return declare if function is None else declare(function)
+        return declare(*given) if given else declare
+
+
+def _expect_function(kind: HookKind, given: tuple[Any, ...], location: str) -> None:
+    """Raise DefinitionError for filters that are given by their places."""
+    functions = [each for each in given[:1] if callable(each) and not isinstance(each, type)]
+    for other in given[len(functions) :]:
+        raise DefinitionError(
+            f"{location}: a {kind} takes its filters by names, from_=…, command=… and to=…, not "
+            f"{other!r:.80}"
+        )
 
 
 def _declare(

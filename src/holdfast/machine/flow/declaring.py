@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, Never, TypeVar, overload
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.annotations import caller
 from holdfast.machine.flow.callbacks import Callback, Names
 from holdfast.machine.flow.chart import Chart, States
-from holdfast.machine.flow.states import caller, expect_named, expect_options
+from holdfast.machine.flow.states import expect_named, expect_options
 from holdfast.machine.hooks import HookKind, read_hook
 
 G = TypeVar("G", bound=Callable[..., bool | None])

@@ -7,6 +7,7 @@ from threading import RLock
 from typing import Any, Never, cast
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.annotations import caller
 from holdfast.machine.definition import Machine, expect_name
 from holdfast.machine.flow.chart import Chart, States
 from holdfast.machine.flow.compiling import Compiled, compile_flow
@@ -17,7 +18,6 @@ from holdfast.machine.flow.states import (
     FlowState,
     Transitions,
     body_around,
-    caller,
     expect_named,
     expect_options,
 )

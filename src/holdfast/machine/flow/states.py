@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Never, Self
 from msgspec import Struct
 
 from holdfast.errors import DefinitionError
+from holdfast.machine.annotations import caller
 
 if TYPE_CHECKING:
     from holdfast.machine.flow.chart import Chart
@@ -84,12 +85,6 @@ class FlowEvent(Name):
     """An event of a flow: a name for several transitions; equal to that name."""
 
     __slots__ = ()
-
-
-def caller(depth: int = 2) -> str:
-    """Return the file and line that called what calls this: `order/flow.py:12`."""
-    frame = sys._getframe(depth)  # pyright: ignore[reportPrivateUsage] (public in all but name)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def body_around(depth: int = 2) -> Chart | None:
