@@ -6,6 +6,7 @@ import os
 import select
 from collections.abc import Callable
 from functools import cached_property, partial
+from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -73,7 +74,9 @@ class Connection(psycopg.Connection[Row]):
             raise
 
     def _prepare(self, text: bytes) -> bytes:
-        name = b"holdfast_%d" % next(self._numbers)
+        # Behind a pooler the name may be known already: it must never stand for another statement.
+        digest = sha256(text).hexdigest()[:16].encode()
+        name = b"holdfast_%s_%d" % (digest, next(self._numbers))
         self.pgconn.send_prepare(name, text)
         self._rows()
         self._names[text] = name
