@@ -43,9 +43,17 @@ from tests.ext.sqlalchemy.shop import (
     seat,
 )
 
-from holdfast import Service, open_store
+from holdfast import Flow, Service, open_store
 from holdfast.errors import DefinitionError, QueryError
 from holdfast.ext.sqlalchemy import Stateful, flow_of, joined
+
+
+class Review(Flow[Order]):
+    open = Flow.state(initial=True)
+    done = Flow.state()
+
+    open.to(done)
+
 
 NAMES = ["pending", "paid", "shipped", "cancelled"]
 
@@ -415,6 +423,39 @@ def test_a_second_flow_may_have_a_column_of_its_own(shop: Shop) -> None:
             Thing.most_recent_transition(machine=ReturnFlow).to_state == Thing.back,
         ):
             assert session.scalars(select(Thing).where(condition)).all() == [thing]
+
+
+def test_last_transitions_asked_for_twice_are_grouped_and_sorted_by(session: Session) -> None:
+    """They are the same expressions."""
+    query = (
+        select(Order.most_recent_transition().to_state, func.count())
+        .group_by(Order.most_recent_transition().to_state, Order.most_recent_transition().actor)
+        .order_by(Order.most_recent_transition().to_state)
+    )
+    found = {row[0]: row[1] for row in session.execute(query)}
+    assert found == {None: 1, "paid": 2, "shipped": 1, "cancelled": 1}
+
+
+def test_last_transitions_of_two_kinds_are_told_apart_in_one_query(
+    shop: Shop, session: Session
+) -> None:
+    """By the name that each is given: of two flows, or of an order and another one."""
+    paid = session.scalars(select(Order).where(Order.in_state("paid"))).all()
+    for order in paid:
+        flow_of(Review, order, store=shop.store).transition_to("done")
+    last = Order.most_recent_transition()
+    review = Order.most_recent_transition(machine=Review, name="review")
+    assert review is not last
+    query = select(last.to_state, review.to_state, func.count())
+    grouped = query.where(Order.in_state("paid")).group_by(last.to_state, review.to_state)
+    rows = session.execute(grouped.order_by(review.to_state.desc(), last.to_state)).all()
+    assert [tuple(row) for row in rows] == [("paid", "done", len(paid))]
+    assert [row.review_to_state for row in rows] == ["done"]
+    other = aliased(Order)
+    its = other.most_recent_transition(name="other")
+    pairs = select(last.to_state, its.to_state).join(other, other.id == Order.id)
+    ordered = pairs.distinct().order_by(its.to_state, last.to_state)
+    assert all(one == another for one, another in session.execute(ordered))
 
 
 def test_a_store_may_have_another_schema(postgres_url: str) -> None:

@@ -118,17 +118,22 @@ def expect_intact(session: Session) -> None:
     """Raise StoreError where PostgreSQL would take the session's COMMIT for a ROLLBACK, unsaid."""
     root = session.get_transaction()
     for connection in list(_begun.get(root, ())) if root is not None else ():
-        driver: Any = connection.connection.driver_connection
-        if isinstance(driver, sqlite3.Connection):
-            continue
-        from holdfast.stores.postgres.drive import has_failed
-
-        if has_failed(driver):
+        if has_failed(connection):
             raise StoreError(
                 "PostgreSQL refused a statement of the session's transaction, and its error was "
                 "passed over; nothing was written: roll the session back, and let such errors "
                 "through, or make a savepoint around what may fail"
             )
+
+
+def has_failed(connection: Connection) -> bool:
+    """Whether PostgreSQL refused a statement of the transaction on a connection."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.driver != "psycopg":
+        return False
+    from holdfast.stores.postgres import drive
+
+    return drive.has_failed(driver)
 
 
 def _before(connection: Connection, name: str | None) -> None:

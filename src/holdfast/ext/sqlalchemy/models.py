@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Select, and_, exists, false, inspect, select, true
@@ -11,6 +12,9 @@ from holdfast.errors import QueryError
 from holdfast.ext.sqlalchemy.identity import Governor, Terms, not_mapped, terms_of
 from holdfast.ext.sqlalchemy.recent import MostRecentTransition
 from holdfast.ext.sqlalchemy.tables import entities, id_as_text, is_id, text_as_id
+
+_RECENT = "_holdfast_recent"
+_lock = Lock()
 
 StateName = str | type[Any]
 """A state, by its name or as its class."""
@@ -57,10 +61,22 @@ class Stateful:
         return _lacks_entity(cls, terms, names, inside=True)
 
     @classmethod
-    def most_recent_transition(cls, *, machine: Governor | None = None) -> MostRecentTransition:
-        """Return the last transition of an instance, whose columns are expressions."""
+    def most_recent_transition(
+        cls, *, machine: Governor | None = None, name: str | None = None
+    ) -> MostRecentTransition:
+        """Return the last transition of an instance, whose columns are expressions.
+
+        It is the same one each time, so that a query may group by what it selects. `name` is what
+        its columns are called by, as in `name_to_state`, where a query has several.
+        """
         terms = terms_of(_model_of(cls), machine)
-        return MostRecentTransition(_ids(cls, terms), terms)
+        with _lock:
+            if _RECENT not in vars(cls):
+                setattr(cls, _RECENT, {})
+            known: dict[Any, MostRecentTransition] = vars(cls)[_RECENT]
+            if (terms, name) not in known:
+                known[terms, name] = MostRecentTransition(_ids(cls, terms), terms, name)
+            return known[terms, name]
 
 
 def _asked(

@@ -18,9 +18,10 @@ class MostRecentTransition:
     NULL where there was no transition. Each is a subquery of its own, which an index answers.
     """
 
-    def __init__(self, ids: Any, terms: Terms) -> None:
+    def __init__(self, ids: Any, terms: Terms, name: str | None = None) -> None:
         self._ids = ids
         self._terms = terms
+        self._prefix = "" if name is None else f"{name}_"
         self._picked: dict[str, ColumnElement[Any]] = {}
 
     @property
@@ -78,9 +79,11 @@ class MostRecentTransition:
 
         It is the same one each time: PostgreSQL would not take another for what it groups by.
         """
-        if name not in self._picked:
-            self._picked[name] = self._read(of).label(name)
-        return self._picked[name]
+        found = self._picked.get(name)
+        if found is not None:
+            return found
+        # Another thread may have been faster.
+        return self._picked.setdefault(name, self._read(of).label(f"{self._prefix}{name}"))
 
     def _read(self, of: Callable[[Any], ColumnElement[Any]]) -> ColumnElement[Any]:
         log = transitions(self._terms.schema)
