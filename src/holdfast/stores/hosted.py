@@ -26,6 +26,10 @@ class HostedStore(Store):
         """See `Store.history`."""
         return self._read(lambda store: store.history(machine, id, after=after, limit=limit))
 
+    def written(self, machine: str, id: str, version: int) -> LogRow | None:
+        """See `Store.written`."""
+        return self._read(lambda store: store.written(machine, id, version))
+
     def transition_at(
         self, machine: str, id: str, *, version: int | None = None, time: str | None = None
     ) -> Applied | None:

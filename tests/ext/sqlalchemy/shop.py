@@ -15,6 +15,7 @@ from sqlalchemy.orm import (
     mapped_column,
     object_session,
     sessionmaker,
+    validates,
 )
 
 from holdfast import Change, Command, Flow, Machine, State, Transition
@@ -131,6 +132,33 @@ class Seat(Stateful, Base):
 
     name: Mapped[str] = mapped_column(String(10), primary_key=True)
     status: Mapped[str | None]
+
+
+class GateFlow(Flow["Gate"]):
+    shut = Flow.state(initial=True)
+    ajar = Flow.state()
+    open = Flow.state()
+
+    shut.to(ajar, open)
+    ajar.to(shut)
+
+
+class Gate(Stateful, Base):
+    """Judges what its column is given."""
+
+    __tablename__ = "gates"
+    __machine__ = GateFlow
+    __machine_state__ = "state"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    note: Mapped[str] = mapped_column(default="")
+    state: Mapped[str] = mapped_column(default="shut")
+
+    @validates("state")
+    def judge(self, attribute: str, state: str) -> str:
+        if state == "open":
+            raise ValueError("the wind would shut it")
+        return state
 
 
 class Script:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from tests.ext.sqlalchemy.shop import (
+    Gate,
+    GateFlow,
     Label,
     Order,
     OrderFlow,
@@ -22,7 +24,7 @@ from tests.ext.sqlalchemy.shop import (
     engine_for,
 )
 
-from holdfast import Service, open_store
+from holdfast import Flow, Service, open_store
 from holdfast.errors import (
     DefinitionError,
     GuardFailedError,
@@ -30,7 +32,7 @@ from holdfast.errors import (
     StoreError,
     VersionConflictError,
 )
-from holdfast.ext.sqlalchemy import flow_of
+from holdfast.ext.sqlalchemy import flow_of, joined
 
 
 class Refused(Exception):  # noqa: N818 (a test raises it)
@@ -511,6 +513,117 @@ def test_an_object_without_a_session_is_refused(shop: Shop) -> None:
         session.expunge(kept)
         with pytest.raises(StoreError, match="add it to a session"):
             flow.transition_to("paid")
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("hooks", [False, True])
+def test_an_object_that_is_deleted_is_refused(shop: Shop, flushed: bool, hooks: bool) -> None:
+    """Its history is there still, and the deletion may be undone."""
+    with shop.sessions() as session:
+        row = Order() if hooks else Gate()
+        session.add(row)
+        flow: Flow[Any] = (
+            shop.flow(row) if isinstance(row, Order) else flow_of(GateFlow, row, store=shop.store)
+        )
+        flow.transition_to("paid" if hooks else "ajar")
+        session.commit()
+        session.delete(row)
+        if flushed:
+            session.flush()
+        with pytest.raises(StoreError, match=r"is deleted in the session.*; nothing was written"):
+            flow.transition_to("shipped" if hooks else "shut")
+        assert [each.version for each in flow.history] == [1]
+        session.rollback()
+        assert row in session
+
+
+def test_a_callback_may_delete_the_object_that_it_is_given(shop: Shop) -> None:
+    """The transition is its last."""
+    id = shop.new_order()
+    with shop.sessions() as session:
+        shop.script.acts["after"] = session.delete
+        made = shop.flow(session.get_one(Order, id)).transition_to("cancelled")
+        assert (made.to_state, made.version) == ("cancelled", 1)
+        session.commit()
+        assert session.get(Order, id) is None
+    assert shop.stored(id) == ["cancelled"]
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_a_callback_that_passes_over_an_error_is_told(postgres_shop: Shop, kind: str) -> None:
+    """PostgreSQL does no more for its savepoint, which is undone; the session goes on."""
+    id = postgres_shop.new_order()
+    with postgres_shop.sessions() as session:
+        order = session.get_one(Order, id)
+        order.lines = 7
+        postgres_shop.script.acts[kind] = lambda order: pass_over(session, order)
+        with pytest.raises(StoreError, match="a hook, which passed its error over; nothing was wr"):
+            postgres_shop.flow(order).transition_to("paid")
+        assert postgres_shop.script.took()[-1] == "on_failure paid"
+        postgres_shop.script.acts.clear()
+        assert (order.state, order.lines) == ("pending", 7)
+        postgres_shop.flow(order).transition_to("cancelled")
+        session.commit()
+    assert postgres_shop.stored(id) == ["cancelled"]
+
+
+@pytest.mark.parametrize("place", ["guard", "caller"])
+def test_an_error_that_was_passed_over_before_is_told(postgres_shop: Shop, place: str) -> None:
+    """By whoever has the session: it is to be rolled back."""
+    id = postgres_shop.new_order()
+    with postgres_shop.sessions() as session:
+        order = session.get_one(Order, id)
+        flow = postgres_shop.flow(order)
+        if place == "guard":
+            postgres_shop.script.acts["guard"] = lambda order: pass_over(session, order)
+        told = "its error was passed over; nothing was written: roll the session back"
+        if place == "caller":
+            assert flow.current_state == "pending"
+            pass_over(session, order)
+            told = "has failed before; nothing was written: roll it back"
+        with pytest.raises(StoreError, match=told):
+            flow.transition_to("paid")
+        session.rollback()
+        postgres_shop.script.acts.clear()
+        flow.transition_to("paid")
+        session.commit()
+    assert postgres_shop.stored(id) == ["paid"]
+
+
+def pass_over(session: Session, order: Order) -> None:
+    order.lines += 1
+    with suppress(SQLAlchemyError):
+        session.execute(text("SELECT nothing FROM nowhere"))
+
+
+@pytest.mark.parametrize("by", ["flow", "service"])
+def test_a_column_that_refuses_its_state_undoes_the_transition(shop: Shop, by: str) -> None:
+    """The session is as it was before, and the error says what was to be mirrored."""
+    with shop.sessions() as session:
+        session.add(Gate(id=1))
+        session.commit()
+        gate = session.get_one(Gate, 1)
+        gate.note = "painted"
+        service = joined(Service(GateFlow.machine, shop.store, deps=gate), session, model=Gate)
+        flow = flow_of(GateFlow, gate, store=shop.store)
+
+        def lead(state: str) -> object:
+            command = GateFlow.compiled.commands[state]
+            return flow.transition_to(state) if by == "flow" else service.handle("1", command())
+
+        with pytest.raises(ValueError, match="the wind would shut it") as caught:
+            lead("open")
+        assert caught.value.__notes__ == [
+            "gate '1' was to be mirrored as 'open' in Gate.state; nothing was written"
+        ]
+        assert (gate.state, gate.note, flow.current_state) == ("shut", "painted", "shut")
+        session.commit()
+        assert shop.store.history("gate", "1", limit=9) == []
+        lead("ajar")
+        session.commit()
+    with Session(shop.engine) as session:
+        gate = session.get_one(Gate, 1)
+        assert (gate.state, gate.note) == ("ajar", "painted")
 
 
 def test_an_object_without_its_id_is_refused(shop: Shop) -> None:

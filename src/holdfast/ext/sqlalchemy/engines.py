@@ -19,6 +19,11 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from holdfast.errors import StoreError
 
+PASSED_OVER = (
+    "PostgreSQL refused a statement of the session's transaction, and its error was passed over; "
+    "nothing was written: roll the session back, and let such errors through, or make a savepoint "
+    "around what may fail"
+)
 _BEGIN = "BEGIN IMMEDIATE"
 """Takes the lock for writing: a reader that waits for it later may have to be refused."""
 _NESTS = "holdfast.nests"
@@ -119,11 +124,7 @@ def expect_intact(session: Session) -> None:
     root = session.get_transaction()
     for connection in list(_begun.get(root, ())) if root is not None else ():
         if has_failed(connection):
-            raise StoreError(
-                "PostgreSQL refused a statement of the session's transaction, and its error was "
-                "passed over; nothing was written: roll the session back, and let such errors "
-                "through, or make a savepoint around what may fail"
-            )
+            raise StoreError(PASSED_OVER)
 
 
 def has_failed(connection: Connection) -> bool:

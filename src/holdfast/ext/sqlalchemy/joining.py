@@ -16,12 +16,12 @@ from holdfast.errors import DefinitionError, StoreError
 from holdfast.ext.sqlalchemy.commits import follow
 from holdfast.ext.sqlalchemy.engines import expect_awaited
 from holdfast.ext.sqlalchemy.identity import mapper_of, terms_of
-from holdfast.ext.sqlalchemy.mirrors import mirror_in
+from holdfast.ext.sqlalchemy.mirrors import InstanceMirror, mirror_in
 from holdfast.ext.sqlalchemy.stores import AwaitedSessionStore, SessionStore
 from holdfast.machine.flow.definition import FlowType
 from holdfast.service.plan import check_fit
 from holdfast.service.runner import SyncWorld
-from holdfast.stores.contract import Store, Write
+from holdfast.stores.contract import Store
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -119,14 +119,19 @@ def flow_of(
             )
         return session
 
-    def wrote(session: Session, write: Write) -> None:
-        row = write.entity
-        if terms.state_attribute and (row.machine, row.id) == (terms.machine.name, entity):
-            setattr(object, terms.state_attribute, terms.mirrored(row.state_type))
+    def expect() -> None:
+        if inspect(object).deleted:
+            raise StoreError(
+                f"{object!r:.80} is deleted in the session, and nothing is left for its flow to "
+                "transition; nothing was written: transition it before, or undo the deletion"
+            )
 
     _session_around(object, binding, store)
     entity = terms.text_of(object)
-    return flow(object, store=SessionStore(store, find, binding, wrote), id=entity)
+    attribute = terms.state_attribute
+    mirror = None if attribute is None else InstanceMirror(terms, attribute, object, entity)
+    around = SessionStore(store, find, binding, mirror=mirror, expect=expect)
+    return flow(object, store=around, id=entity)
 
 
 def _session_around(object: Any, binding: Mapping[str, Any], store: Store) -> Session:

@@ -20,6 +20,11 @@ class Mirror:
         self._terms = terms
         self._attribute = attribute
 
+    @property
+    def may_raise(self) -> bool:
+        """Whether something listens to the column being set, as what `@validates` marks does."""
+        return bool(getattr(self._terms.model, self._attribute).dispatch.set)
+
     def remember(self, session: Session, store: object) -> None:
         """Have the session mirror all that it writes from here on, to a store of this identity."""
         known = session.info.setdefault(_KEY, {}).setdefault(store, {})
@@ -28,15 +33,25 @@ class Mirror:
     def write(self, session: Session, write: Write) -> None:
         """Mirror a write in the instance of its entity, whether the session has it or not."""
         row, terms = write.entity, self._terms
-        id = terms.value_of(row.id)
-        if row.machine != terms.machine.name or id is None:
+        if row.machine != terms.machine.name:
             return
-        for instance in self._instances(session, id):
-            setattr(instance, self._attribute, terms.mirrored(row.state_type))
+        state = terms.mirrored(row.state_type)
+        for instance in self._instances(session, row.id):
+            try:
+                setattr(instance, self._attribute, state)
+            except Exception as error:
+                error.add_note(
+                    f"{terms.machine.name} {row.id!r:.80} was to be mirrored as {state!r} in "
+                    f"{terms.model.__name__}.{self._attribute}; nothing was written"
+                )
+                raise
 
-    def _instances(self, session: Session, id: object) -> list[Any]:
+    def _instances(self, session: Session, text: str) -> list[Any]:
         """Return those with an id: the one that the session has, or those in the database."""
         terms = self._terms
+        id = terms.value_of(text)
+        if id is None:
+            return []
         if terms.is_key and _fits(terms.id_column, id):
             found = session.get(terms.model, id)
             return [] if found is None else [found]
@@ -44,6 +59,21 @@ class Mirror:
         value = literal(id, BigInteger) if isinstance(id, int) else id
         own = getattr(terms.model, terms.id_attribute) == value
         return list(session.scalars(select(terms.model).where(own)).unique())
+
+
+class InstanceMirror(Mirror):
+    """Writes the states of one entity into the instance that a flow is around."""
+
+    def __init__(self, terms: Terms, attribute: str, instance: object, id: str) -> None:
+        super().__init__(terms, attribute)
+        self._instance = instance
+        self._id = id
+
+    def remember(self, session: Session, store: object) -> None:
+        """Leave the session as it is."""
+
+    def _instances(self, session: Session, text: str) -> list[Any]:
+        return [self._instance] if text == self._id else []
 
 
 def mirror_in(model: type, machine: AnyMachine) -> Mirror | None:
@@ -63,8 +93,8 @@ def _fits(column: Column[Any], id: object) -> bool:
     return not isinstance(id, int) or -(2**bits) <= id < 2**bits
 
 
-def mirror(session: Session, store: object, write: Write) -> None:
-    """Mirror a write wherever the session has been told to."""
+def mirrors_of(session: Session, store: object, own: Mirror | None) -> list[Mirror]:
+    """Return what mirrors writes to a store: all that the session was told of, and its own."""
     known: dict[Any, Mirror] = session.info.get(_KEY, {}).get(store, {})
-    for each in list(known.values()):
-        each.write(session, write)
+    mirrors = list(known.values())
+    return mirrors if own is None or own in mirrors else [own, *mirrors]

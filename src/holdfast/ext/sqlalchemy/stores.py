@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from typing import Any, TypeVar, cast
 
@@ -14,19 +15,20 @@ from sqlalchemy.util.concurrency import await_only
 from holdfast.errors import StoreError
 from holdfast.ext.sqlalchemy.commits import follow, held_open
 from holdfast.ext.sqlalchemy.engines import (
+    PASSED_OVER,
     begin,
     driver_of,
     expect_awaited,
     has_begun,
+    has_failed,
     outermost,
 )
-from holdfast.ext.sqlalchemy.mirrors import Mirror, mirror
+from holdfast.ext.sqlalchemy.mirrors import Mirror, mirrors_of
 from holdfast.stores.contract import (
     Around,
     Check,
     Checkpoint,
     KeptBack,
-    LogRow,
     Outcome,
     Store,
     Write,
@@ -36,6 +38,10 @@ from holdfast.stores.hosted import HostedStore
 T = TypeVar("T")
 
 _JOINED = "holdfast.joined"
+_HOOK_PASSED_OVER = (
+    "PostgreSQL refused a statement of a hook, which passed its error over; nothing was written: "
+    "let such errors through, or make a savepoint around what may fail"
+)
 _MOST_JOINED = 8
 """How many stores a connection keeps, which outlives them in the pool of its engine."""
 
@@ -44,9 +50,9 @@ class SessionStore(HostedStore):
     """Does what a store does in the transaction of a session, which it begins where none is open.
 
     `find` tells the session at every verb, `binding` which of its connections. The session is
-    flushed before each write. Hooks run in a nested transaction of the session, so that what they
-    did to its objects is undone with the rest. `wrote` is told of each write, and so is whatever
-    mirrors states in the session, `mirror` among it.
+    flushed before each write, and `expect` then raises where nothing may be written. Hooks run in a
+    nested transaction of the session, so that what they did to its objects is undone with the rest.
+    Whatever mirrors states in the session is told of each write, `mirror` among it.
     """
 
     def __init__(
@@ -54,9 +60,9 @@ class SessionStore(HostedStore):
         store: Store,
         find: Callable[[], Session],
         binding: Mapping[str, Any],
-        wrote: Callable[[Session, Write], None] | None = None,
         *,
         mirror: Mirror | None = None,
+        expect: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.base: Store = store.base if isinstance(store, SessionStore) else store
@@ -69,8 +75,8 @@ class SessionStore(HostedStore):
         self.identity = self.base.identity
         self._find = find
         self._binding = binding
-        self._wrote = wrote
         self._mirror = mirror
+        self._expect = expect
         self._within: SessionTransaction | None = None
 
     def commit(
@@ -96,23 +102,19 @@ class SessionStore(HostedStore):
 
     def transact(self, act: Callable[[Store], T], *, timeout_seconds: float | None = None) -> T:
         """See `Store.transact`; a savepoint waits for nobody."""
-        session = self._reached()
-        session.flush()
-        begin(session, self._binding)
+        session = self._ready()
         nested = session.begin_nested()
         try:
             with nested:
                 with held_open(session, nested, self._refusal("would commit")):
                     result = act(self._inside(nested))
+                    if nested.is_active:
+                        self._expect_whole(session, _HOOK_PASSED_OVER)
                     session.flush()
                 self._expect_open(nested)
             return result
         except KeptBack as kept:
             return cast("T", kept.result)
-
-    def written(self, machine: str, id: str, version: int) -> LogRow | None:
-        """See `Store.written`."""
-        return self._read(lambda store: store.written(machine, id, version))
 
     def around(self) -> Around | None:
         """See `Store.around`: it is always inside."""
@@ -146,17 +148,27 @@ class SessionStore(HostedStore):
     def _write(
         self, ask: Callable[[Store], list[Outcome]], writes: Sequence[Write]
     ) -> list[Outcome]:
-        session = self._reached()
-        session.flush()
-        begin(session, self._binding)
-        connection = session.connection(bind_arguments=dict(self._binding))
-        outcomes = _answer(self._joined(connection), ask)
-        for write, outcome in zip(writes, outcomes, strict=False):
-            if outcome.applied:
-                if self._wrote is not None:
-                    self._wrote(session, write)
-                mirror(session, self.identity, write)
+        session = self._ready()
+        mirrors = mirrors_of(session, self.identity, self._mirror)
+        # What raises where a state is mirrored is to take the write with it.
+        may_raise = any(each.may_raise for each in mirrors)
+        with session.begin_nested() if may_raise else nullcontext():
+            connection = session.connection(bind_arguments=dict(self._binding))  # makes a savepoint
+            outcomes = _answer(self._joined(connection), ask)
+            for write, outcome in zip(writes, outcomes, strict=False):
+                for each in mirrors if outcome.applied else ():
+                    each.write(session, write)
         return outcomes
+
+    def _ready(self) -> Session:
+        """Return the session in a transaction, and with all that it had to write written."""
+        session = self._reached()
+        self._expect_whole(session, PASSED_OVER if self._within is None else _HOOK_PASSED_OVER)
+        session.flush()
+        if self._expect is not None and self._within is None:
+            self._expect()
+        begin(session, self._binding)
+        return session
 
     def _inside(self, nested: SessionTransaction) -> SessionStore:
         """Return the store for what is done within a savepoint."""
@@ -173,6 +185,11 @@ class SessionStore(HostedStore):
             self._mirror.remember(session, self.identity)
         expect_awaited(session, self._binding, self.url)
         return session
+
+    def _expect_whole(self, session: Session, refusal: str) -> None:
+        """Raise StoreError where the database would do no more for the session's transaction."""
+        if has_failed(outermost(session, self._binding)[1]):
+            raise StoreError(refusal)
 
     def _expect_open(self, nested: SessionTransaction) -> None:
         if not nested.is_active:
