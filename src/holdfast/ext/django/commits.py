@@ -17,33 +17,34 @@ class RolledBackError(StoreError, InternalError):
 
 def has_failed(connection: BaseDatabaseWrapper) -> bool:
     """Whether PostgreSQL would take a COMMIT for a ROLLBACK, without a word."""
-    if connection.vendor != "postgresql":
-        return False
-    from holdfast.stores.postgres import drive
-
-    return drive.has_failed(connection.connection)
+    return connection.vendor == "postgresql" and _has_failed(connection.connection)
 
 
 def watch(connection: BaseDatabaseWrapper) -> None:
     """Have the commit of the open transaction raise where PostgreSQL would roll back.
 
     Django would call what is to follow the commit then, which is none. It has no signal before a
-    commit, so the driver's connection is asked for another one, until the transaction ends.
+    commit, so the driver's connection is given other ends, until the transaction is over.
     """
     driver: Any = connection.connection
     if connection.vendor == "postgresql" and "commit" not in vars(driver):
-        driver.commit = partial(_commit, connection)
+        driver.commit = partial(_commit, driver, connection.alias)
         driver.rollback = partial(_rollback, driver)
 
 
-def _commit(connection: BaseDatabaseWrapper) -> None:
-    driver: Any = connection.connection
+def _has_failed(driver: Any) -> bool:
+    from holdfast.stores.postgres import drive
+
+    return drive.has_failed(driver)
+
+
+def _commit(driver: Any, alias: str) -> None:
     _forget(driver)
-    if has_failed(connection):
+    if _has_failed(driver):
         raise RolledBackError(
-            f"PostgreSQL refused a statement of the transaction on {connection.alias!r}, and its "
-            "error was passed over; nothing was written: let such errors through, or put what may "
-            "fail into a transaction.atomic() of its own"
+            f"PostgreSQL refused a statement of the transaction on {alias!r}, and its error was "
+            "passed over; nothing was written: let such errors through, or put what may fail into "
+            "a transaction.atomic() of its own"
         )
     driver.commit()
 
