@@ -14,11 +14,13 @@ from tests.service.bills import BillCommand, BillState, Diary, Note, Pay, Place,
 
 from holdfast import (
     AsyncService,
+    AsyncTransaction,
     BatchError,
     DefinitionError,
     GuardFailedError,
     Service,
     open_store,
+    transact,
 )
 from holdfast.stores.contract import Store
 
@@ -131,6 +133,26 @@ def test_a_hook_joins_with_a_service_that_blocks(store: Store, diary: Diary) -> 
         assert (await bills.get("b-1")).version == 1
 
     asyncio.run(main())
+
+
+def test_what_transact_does_again_has_not_failed(store: Store, diary: Diary) -> None:
+    """Nobody is told of a conflict that is answered with another run."""
+    runs: list[int] = []
+
+    async def main() -> None:
+        bills: AsyncBills = AsyncService(bill, store, deps=diary)
+
+        async def work(together: AsyncTransaction[BillState, BillCommand]) -> None:
+            await together.prepare("b-1", Pay())
+            runs.append(len(runs))
+            if len(runs) < 3:
+                await bills.handle("b-1", Note("in between"))
+
+        await transact(bills, work)
+
+    asyncio.run(main())
+    assert len(runs) == 3
+    assert "on_failure" not in diary.hooks
 
 
 def test_a_transaction_has_the_hooks_of_what_it_stages(store: Store, diary: Diary) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -232,6 +233,42 @@ def test_a_store_is_sound_whatever_became_of_the_flow(any_store: Store) -> None:
     Mended(None, store=any_store, id="o-1").transition_to("paid")
     report = verify(any_store)
     assert (report.sound, report.transitions, report.entities) == (True, 6, 2)
+
+
+def test_the_key_of_an_event_is_answered_where_its_state_was_removed(any_store: Store) -> None:
+    """With what it made, wherever the entity is by now; another event's key is refused."""
+
+    class Without(Flow[Any], name="order"):
+        pending = Flow.state(initial=True)
+        paid = Flow.state()
+        book = Flow.event(pending.to(paid))
+        settle = Flow.event(pending.to(paid))
+
+    flow = First(None, store=any_store, id="o-1")
+    flow.trigger("book", key="k-1")
+    without = Without(None, store=any_store, id="o-1")
+    again = without.trigger("book", key="k-1")
+    assert (again.version, again.to_state) == (1, "reserved")
+    assert without.version == 1
+    flow.reload()
+    flow.transition_to("paid")
+    assert without.reload().trigger("book", key="k-1").version == 1
+    with pytest.raises((KeyReusedError, InvalidTransitionError)):
+        without.trigger("settle", key="k-1")
+    assert without.version == 2
+
+
+@pytest.mark.parametrize(
+    ("then", "now"), [(First, Later), (Later, First), (Later, Mended), (Mended, Later)]
+)
+def test_a_pickle_is_read_as_the_code_is_by_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch, then: type[Flow[Any]], now: type[Flow[Any]]
+) -> None:
+    """A state that was removed or declared again since is the one that the store tells."""
+    first(store, "reserved")
+    kept = pickle.dumps(then(None, store=store, id="o-1").history)
+    monkeypatch.setattr(sys.modules[__name__], then.__name__, now)
+    assert pickle.loads(kept) == now(None, store=store, id="o-1").history
 
 
 def test_states_that_are_gone_are_pickled(store: Store) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.service.bills import (
     BillCommand,
     Bills,
+    BillState,
     Diary,
     Note,
     Paid,
@@ -32,14 +34,18 @@ from holdfast import (
     BatchError,
     Change,
     CheckpointConflictError,
+    CircuitBreaker,
+    CircuitOpenError,
     CommandRejectedError,
     DefinitionError,
     GuardFailedError,
     InvalidTransitionError,
     Request,
+    RetriesExhaustedError,
     Retry,
     Service,
     StoreError,
+    Transaction,
     VersionConflictError,
     open_store,
     transact,
@@ -634,6 +640,81 @@ def test_a_transaction_whose_store_fails_tells_of_it(
     with pytest.raises(StoreError):
         together.commit()
     assert diary.entries == [("on_failure", "Pending", "Paid", 2, "StoreError")]
+
+
+def test_what_transact_does_again_has_not_failed(bills: Bills, diary: Diary) -> None:
+    """Nobody is told of a conflict that is answered with another run."""
+    runs: list[int] = []
+
+    def work(together: Transaction[BillState, BillCommand]) -> None:
+        together.prepare("b-1", Pay())
+        runs.append(len(runs))
+        if len(runs) < 3:
+            bills.handle("b-1", Note("in between"))
+            diary.entries.clear()
+
+    transact(bills, work)
+    assert len(runs) == 3
+    assert diary.hooks == ["guard", "guard 2", "before", "after", *COMMITTED]
+
+
+def test_what_transact_gives_up_has_failed_once(store: Store, bills: Bills, diary: Diary) -> None:
+    """All that the last run staged is told of why there is no next one."""
+    impatient = Service(bill, store, deps=diary, retry=Retry(attempts=2, initial_seconds=0.001))
+    bills.handle("b-2", Place(1))
+
+    def work(together: Transaction[BillState, BillCommand]) -> None:
+        together.prepare("b-1", Pay())
+        together.prepare("b-2", Note("y"))
+        bills.handle("b-1", Note("in between"))
+        diary.entries.clear()
+
+    with pytest.raises(RetriesExhaustedError):
+        transact(impatient, work)
+    assert failures(diary) == [
+        ("on_failure", "Pending", "Paid", "RetriesExhaustedError"),
+        ("on_failure", "Pending", "Pending", "RetriesExhaustedError"),
+    ]
+
+
+def test_what_a_breaker_keeps_transact_from_doing_again_has_failed(
+    store: Store, bills: Bills, diary: Diary
+) -> None:
+    """It is told of the breaker."""
+    breaker = CircuitBreaker(threshold=1, cooldown_seconds=60)
+    broken = Service(bill, store, deps=diary, retry=Retry(initial_seconds=0.001, breaker=breaker))
+
+    def work(together: Transaction[BillState, BillCommand]) -> None:
+        together.prepare("b-1", Pay())
+        bills.handle("b-1", Note("in between"))
+        diary.entries.clear()
+
+    with pytest.raises(CircuitOpenError):
+        transact(broken, work)
+    assert failures(diary) == [("on_failure", "Pending", "Paid", "CircuitOpenError")]
+
+
+def test_a_conflict_that_the_work_passes_over_has_failed(bills: Bills, diary: Diary) -> None:
+    """There is no other run then."""
+
+    def work(together: Transaction[BillState, BillCommand]) -> str:
+        together.prepare("b-1", Pay())
+        bills.handle("b-1", Note("in between"))
+        diary.entries.clear()
+        with suppress(VersionConflictError):
+            together.commit()
+        return "well"
+
+    assert transact(bills, work) == "well"
+    assert failures(diary) == [("on_failure", "Pending", "Paid", "VersionConflictError")]
+
+
+def test_a_stop_iteration_is_told_as_what_it_is(bills: Bills, diary: Diary) -> None:
+    """It could not pass through a generator as it is."""
+    diary.entries.clear()
+    with pytest.raises(StopIteration):
+        bills.handle_many([("b-1", Pay())], atomic=True, before_commit=lambda _: next(iter(())))
+    assert failures(diary) == [("on_failure", "Pending", "Paid", "StopIteration")]
 
 
 def test_a_key_that_was_used_calls_no_hook(bills: Bills, diary: Diary) -> None:

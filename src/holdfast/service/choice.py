@@ -7,12 +7,15 @@ from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.errors import DecodeError, InvalidTransitionError
 from holdfast.machine.flow.definition import FlowType
 from holdfast.machine.flow.states import FlowEvent
 from holdfast.service.call import Call, with_command
 from holdfast.service.draft import Draft
+from holdfast.service.records import decode
+from holdfast.stores.contract import LogRow
 
 
 class Choice(Struct, frozen=True):
@@ -28,8 +31,9 @@ class Choice(Struct, frozen=True):
         none do it is the first.
         """
         made = None if call.key is None else draft.loaded.applied.get(call.key)
-        if made is not None and made.row.to_type in self.flow.chart.states:
-            return self._to(call, made.row.to_type)
+        earlier = None if made is None else self._earlier(draft, call, made.row)
+        if earlier is not None:
+            return earlier
         targets = self._targets(draft)
         if len(targets) > 1:
             for target in targets:
@@ -51,6 +55,26 @@ class Choice(Struct, frozen=True):
     def command_to(self, target: str) -> Any:
         """Return the command that leads to a state and tells the event."""
         return self.flow.compiled.commands[target](event=str(self.event))
+
+    def _earlier(self, draft: Draft, call: Call, row: LogRow) -> Call | None:
+        """Return the call with the command that its key made before; None where that is no event's.
+
+        It may lead to a state that the flow has given up since.
+        """
+        if row.to_type in self.flow.chart.states:
+            return self._to(call, row.to_type)
+        if row.command is None:
+            return None
+        command = decode(self.flow.machine, draft.id, row.version, "command", row.command)
+        if command.event != str(self.event):
+            return None
+        return replace(
+            call,
+            command=command,
+            command_type=row.command_type,
+            command_text=row.command,
+            choose=None,
+        )
 
     def _to(self, call: Call, target: str) -> Call:
         return with_command(self.flow.machine, call, self.command_to(target))

@@ -26,7 +26,7 @@ from holdfast.service.origin import is_own_refusal
 from holdfast.service.records import decode_transition
 from holdfast.service.requests import Commit, Notify, Plan, Read, World
 from holdfast.service.runner import run
-from holdfast.service.within import Within, inside
+from holdfast.service.within import Within, innermost, inside
 from holdfast.stores.contract import Check, KeptBack, LogRow, Outcome, Shield, Store
 from holdfast.stores.outcomes import TransientError
 
@@ -55,6 +55,14 @@ class Undone(list[Answer]):
 
     def __init__(self, answers: Sequence[Answer], error: Exception) -> None:
         super().__init__(answers)
+        self.error = error
+
+
+class StoppedError(Exception):
+    """Carries a StopIteration out of the plan that met it, and could not raise it unchanged."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
         self.error = error
 
 
@@ -217,13 +225,22 @@ def after_failure(
 ) -> Plan[None]:
     """Call the failure hooks of the calls that are answered with an error."""
     for each, answer in zip(decided, answers, strict=True):
-        if each is None or not isinstance(answer, Exception):
+        if each is None or not isinstance(answer, Exception) or _begins_anew(binding, answer):
             continue
-        for hook in _failure_hooks(each, answer):
-            facts = {"deps": each.deps, "change": each.change, "error": answer}
+        error = answer.error if isinstance(answer, StoppedError) else answer
+        for hook in _failure_hooks(each, error):
+            facts = {"deps": each.deps, "change": each.change, "error": error}
             reported, shield = partial(_reported, hook, each.change), binding.shield
             called = reported if shield is None else partial(_shielded, shield, reported)
             yield Notify(called, facts, each.call.within)
+
+
+def _begins_anew(binding: Binding, error: Exception) -> bool:
+    """Whether the transaction was undone for others' sake that a hook sent its commands in.
+
+    The store begins it anew, and the hook with it.
+    """
+    return binding.is_joined and isinstance(error, TransientError) and innermost() is not None
 
 
 def _shielded(shield: Shield, call: Callable[..., bool], facts: dict[str, Any]) -> object:

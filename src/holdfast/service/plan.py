@@ -36,7 +36,7 @@ from holdfast.service.decide import (
     decide_awaiting,
 )
 from holdfast.service.decided import Decided
-from holdfast.service.hooks import Undone, after_failure, tried_blindly
+from holdfast.service.hooks import StoppedError, Undone, after_failure, tried_blindly
 from holdfast.service.reads import Reads
 from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
@@ -182,7 +182,7 @@ class Plans(Reads[S, C, D]):
         if not (terms.atomic and batch.errors):
             try:
                 settled = yield from settle(self.binding, batch.groups, terms, trail=trail)
-            except _StoppedError as stopped:
+            except StoppedError as stopped:
                 return stopped.error
             undone = settled.error if isinstance(settled, Undone) else None
             batch.take(settled)
@@ -233,14 +233,6 @@ def check_fit(machine: object, store: object) -> None:
         )
 
 
-class _StoppedError(Exception):
-    """Carries a StopIteration out of the plan that met it, and could not raise it unchanged."""
-
-    def __init__(self, error: StopIteration) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 def _telling(
     batch: Batch, before_commit: BeforeCommit, within: contextvars.Context | None
 ) -> Callable[[list[Answer]], object]:
@@ -253,6 +245,6 @@ def _telling(
                 return before_commit(batch.answers.copy())
             return within.run(before_commit, batch.answers.copy())
         except StopIteration as error:
-            raise _StoppedError(error) from error
+            raise StoppedError(error) from error
 
     return tell

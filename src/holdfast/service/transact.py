@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
-from holdfast.errors import DefinitionError, VersionConflictError
+from holdfast.errors import CircuitOpenError, DefinitionError
 from holdfast.service.async_runner import AsyncWorld, run_async
 from holdfast.service.async_transaction import AsyncTransaction
 from holdfast.service.attempts import Attempts
@@ -43,7 +43,7 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
     service.plans.expect_object()
 
     async def attempt_async() -> Tried:
-        stage = Stage(service.store, is_joined=service.plans.binding.is_joined)
+        stage = _new_stage(service)
         try:
             async with AsyncTransaction(service.plans, stage, service.world) as transaction:
                 working = work(transaction)
@@ -51,20 +51,20 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
                     raise DefinitionError(
                         f"transact takes a coroutine function with AsyncService, not {work!r}"
                     )
-                return Tried(await working)
+                return Tried(stage, await working)
         except Exception as error:  # noqa: BLE001 (judged by the plan)
-            return Tried(error=error, conflicts=error is stage.conflict)
+            return Tried(stage, error=error)
 
     async def transact_async() -> Any:
         return _result(await run_async(_transact(service.plans, attempt_async), service.world))
 
     def attempt() -> Tried:
-        stage = Stage(service.store, is_joined=service.plans.binding.is_joined)
+        stage = _new_stage(service)
         try:
             with Transaction(service.plans, stage, service.world) as transaction:
-                return Tried(_plain(work, work(transaction)))
+                return Tried(stage, _plain(work, work(transaction)))
         except Exception as error:  # noqa: BLE001 (judged by the plan)
-            return Tried(error=error, conflicts=error is stage.conflict)
+            return Tried(stage, error=error)
 
     if isinstance(service.world, AsyncWorld):
         return transact_async()
@@ -75,10 +75,14 @@ def transact(service: Any, work: Callable[[Any], Any]) -> Any:
 class Tried(NamedTuple):
     """What came of running the work once."""
 
+    stage: Stage | None
     result: Any = None
     error: Exception | None = None
-    conflicts: bool = False
-    """Whether the error is the conflict that the transaction's own commit met."""
+
+
+def _new_stage(service: Any) -> Stage:
+    is_joined = service.plans.binding.is_joined  # and tried once, like every command there
+    return Stage(service.store, is_joined=is_joined, is_begun_anew=not is_joined)
 
 
 def _plain(work: Callable[[Any], Any], result: Any) -> Any:
@@ -92,23 +96,32 @@ def _transact(plans: Plans[Any, Any, Any], attempt: Callable[[], Any]) -> Plan[T
     """Run the work until its commit meets no conflict, within the limits of the `Retry`."""
     started, _ = yield Begin(0)
     attempts = Attempts(plans.binding.retry, plans.machine.name, None, started)
-    while True:
-        if attempts.retry.breaker is not None:
-            yield from attempts.ask(attempts.retry.breaker)
+    late: Stage | None = None
+    failure: Exception | None = None
+    while failure is None:
         try:
+            if attempts.retry.breaker is not None:
+                yield from attempts.ask(attempts.retry.breaker)
             tried: Tried = yield Work(attempt)
             if tried.error is None:
                 attempts.succeeded()
-            if not (tried.conflicts and isinstance(tried.error, VersionConflictError)):
+            late = tried.stage
+            assert late is not None
+            conflict = late.conflict
+            if conflict is None or plans.binding.is_joined:
                 return tried
-            if plans.binding.is_joined:  # tried once, like every command there
+            if conflict is not tried.error:  # the work went on from it
+                yield from late.fail(plans, conflict)
                 return tried
-            attempts.id = tried.error.id
-            failure = yield from attempts.failed(tried.error)
-            if failure is not None:
-                return Tried(error=failure)
+            attempts.id = conflict.id
+            failure = yield from attempts.failed(conflict)
+        except CircuitOpenError as error:
+            failure = error
         finally:
             attempts.release()
+    if late is not None:
+        yield from late.fail(plans, failure)
+    return Tried(late, error=failure)
 
 
 def _result(tried: Tried) -> Any:

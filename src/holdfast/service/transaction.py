@@ -23,6 +23,7 @@ from holdfast.record import Record, Request
 from holdfast.service.call import check_commandless, check_id, check_request
 from holdfast.service.commit import commit, first_conflict
 from holdfast.service.decide import Binding
+from holdfast.service.decided import Decided
 from holdfast.service.draft import Draft
 from holdfast.service.hooks import (
     HookRaised,
@@ -151,10 +152,14 @@ class Stage:
     They exclude each other: each sees what was staged before it, so their order has to be known.
     """
 
-    def __init__(self, store: Store, *, is_joined: bool = False) -> None:
+    def __init__(
+        self, store: Store, *, is_joined: bool = False, is_begun_anew: bool = False
+    ) -> None:
         self.store = store
         self.is_joined = is_joined
         """Whether it is within a transaction of its caller's."""
+        self.is_begun_anew = is_begun_anew
+        """Whether another one follows a conflict, or `fail` is called."""
         self.closed = False
         self.conflict: VersionConflictError | None = None
         """What its commit met."""
@@ -240,18 +245,28 @@ class Stage:
         checks = [_check(draft) for draft, written in found if not written]
         if not found:
             return []
-        decided = [each for draft, _ in self._touched.values() for each in draft.decided]
+        decided = self._decided
         try:
             asked = with_hooks(plans.binding, Commit(writes, checks=checks, atomic=True), decided)
             raised = yield from self._commit(plans, asked)
         except Exception as error:
-            yield from after_failure(plans.binding, decided, [error] * len(decided))
+            if error is not self.conflict or not self.is_begun_anew:
+                yield from self.fail(plans, error)
             raise
         if raised is not None:
-            yield from after_failure(plans.binding, decided, [raised] * len(decided))
+            yield from self.fail(plans, raised)
             return raised
         yield from after_commit(plans.binding, decided, asked)
         return self._records
+
+    def fail(self, plans: Plans[Any, Any, Any], error: Exception) -> Plan[None]:
+        """Call the failure hooks of what was staged: nothing of it is written, for good."""
+        decided = self._decided
+        yield from after_failure(plans.binding, decided, [error] * len(decided))
+
+    @property
+    def _decided(self) -> list[Decided]:
+        return [each for draft, _ in self._touched.values() for each in draft.decided]
 
     def _commit(self, plans: Plans[Any, Any, Any], asked: Commit) -> Plan[Exception | None]:
         outcomes = yield from commit(plans.binding.retry, asked)

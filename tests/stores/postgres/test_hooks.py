@@ -81,7 +81,8 @@ def test_hooks_that_cross_each_other_come_through(open: Open, store: Store) -> N
         diary.acts["after"] = cross
         return Service(bill, store, deps=diary, retry=Retry(attempts=50))
 
-    services.append(Service(bill, store, deps=Diary(), retry=Retry(attempts=50)))
+    shared = Diary()
+    services.append(Service(bill, store, deps=shared, retry=Retry(attempts=50)))
     for id in ("a", "b"):
         services[0].handle(id, Place(5))
     with ThreadPoolExecutor(2) as pool:
@@ -91,6 +92,7 @@ def test_hooks_that_cross_each_other_come_through(open: Open, store: Store) -> N
         ]
         assert all(each.result(30).version >= 2 for each in told)
     assert stands(services[0], "a") == stands(services[0], "b") == (3, "Paid")
+    assert "on_failure" not in shared.hooks  # what is begun anew has not failed
 
 
 def test_callers_of_hooks_do_not_stand_in_each_others_way(store: Store) -> None:

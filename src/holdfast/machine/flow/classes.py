@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from msgspec import defstruct
 from msgspec.structs import astuple
 
 from holdfast.machine.members import TAG_FIELD
+from holdfast.machine.model import State
 
 EVENT = [("event", str | None, None)]
 """What a command records beside its name: the event that triggered it, if one did."""
@@ -16,21 +17,11 @@ INITIAL = [("initial", Literal[True] | None, None)]
 """Says that the initial state is written down, which is no transition to it."""
 
 
-def make_class(
-    base: type,
-    name: str,
-    flow: type,
-    again: Callable[..., Any],
-    fields: Iterable[Any] = (),
-) -> Any:
-    """Return a class of states or commands that are stored under a name.
-
-    `again` makes the value that a pickle holds, of the flow, the base, the name and the fields'
-    values: no class is found there by its name.
-    """
+def make_class(base: type, name: str, flow: type, fields: Iterable[Any] = ()) -> Any:
+    """Return a class of states or commands that are stored under a name."""
 
     def reduced(member: Any) -> tuple[Any, ...]:
-        return again, (flow, base, str(name), astuple(member))
+        return _again, (flow, base, str(name), astuple(member))
 
     return defstruct(
         str(name),
@@ -43,3 +34,16 @@ def make_class(
         frozen=True,
         forbid_unknown_fields=True,
     )
+
+
+def _again(flow: Any, base: type, name: str, values: Sequence[Any]) -> Any:
+    """Return a state or a command out of a pickle, which finds no class by its name.
+
+    It is what the flow declares by now, or what it gave up.
+    """
+    compiled = flow.compiled
+    declared = (compiled.states if base is State else compiled.commands).get(name)
+    taken = 0 if declared is None else len(declared.__struct_fields__)
+    if declared is None or any(value is not None for value in values[taken:]):
+        return compiled.machine.former.class_of(base, name)(*values)
+    return declared(*values[:taken])

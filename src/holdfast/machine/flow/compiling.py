@@ -34,11 +34,9 @@ class Compiled(Struct, frozen=True):
 def compile_flow(chart: Chart, name: str, flow: type) -> Compiled:
     """Build the machine; an entity that does not exist counts as in the initial state."""
     assert chart.initial is not None
-    states = {str(each): make_class(State, each, flow, _member_again) for each in chart.states}
-    commands = {each: make_class(Command, each, flow, _member_again, EVENT) for each in states}
-    commands[chart.initial] = make_class(
-        Command, chart.initial, flow, _member_again, EVENT + INITIAL
-    )
+    states = {str(each): make_class(State, each, flow) for each in chart.states}
+    commands = {each: make_class(Command, each, flow, EVENT) for each in states}
+    commands[chart.initial] = make_class(Command, chart.initial, flow, EVENT + INITIAL)
     machine: Machine[Any, Any, Any] = Machine(
         name, state=reduce(or_, states.values()), command=reduce(or_, commands.values())
     )
@@ -56,13 +54,6 @@ def compile_flow(chart: Chart, name: str, flow: type) -> Compiled:
             machine.add_hook(hook)
     machine.compile()
     return Compiled(machine, states, commands)
-
-
-def _member_again(flow: Any, base: type, name: str, values: Iterable[Any]) -> Any:
-    """Return a state or a command out of a pickle, which finds no class by its name."""
-    compiled: Compiled = flow.compiled
-    made: Any = compiled.states[name] if base is State else compiled.commands[name]
-    return made(*values)
 
 
 def _handler(

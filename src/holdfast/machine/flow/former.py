@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Annotated, Any, Literal
 
@@ -53,7 +53,7 @@ class Former:
             made = self._classes.get((base, name))
             if made is None and len(self._classes) < 2 * MAX_FORMER:
                 fields = () if base is State else EVENT + INITIAL
-                made = make_class(base, name, self._flow, _again, fields)
+                made = make_class(base, name, self._flow, fields)
                 self._classes[base, name] = made
             return made
 
@@ -80,8 +80,3 @@ class _StoredCommand(_StoredState, frozen=True, forbid_unknown_fields=True):
 
 _STATES = msgspec.json.Decoder(_StoredState)
 _COMMANDS = msgspec.json.Decoder(_StoredCommand)
-
-
-def _again(flow: Any, base: type, name: str, values: Iterable[Any]) -> Any:
-    """Return such a state or command out of a pickle."""
-    return flow.machine.former.class_of(base, name)(*values)
