@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -33,10 +34,12 @@ from holdfast import (
     open_store,
 )
 from holdfast.service.lockstep import Lane, Lockstep, together
-from holdfast.service.requests import Ask, Clock, Plan, Read, Sleep
+from holdfast.service.requests import Ask, Begin, Clock, Commit, Load, Plan, Read, Sleep
 from holdfast.service.runner import run
 from holdfast.stores.contract import CommitUncertainError, Store, WriteRefusedError
 from holdfast.testing.clock import ManualClock
+
+BEGIN, LOAD, COMMIT, READ = Begin(1), Load([]), Commit([]), Read(lambda store: None)
 
 
 @pytest.fixture
@@ -163,6 +166,37 @@ def test_a_plan_that_reads_many_pages_does_not_hold_the_others_up(world: FakeWor
     assert run(lockstep.round(), world) == []
     assert run(lockstep.round(), world) == lanes[:1]
     assert read == ["long", "short", "long", "long"]
+
+
+@pytest.mark.parametrize(
+    ("asks", "rounds"),
+    [
+        ([LOAD] * 4, [1, 1, 1, 1]),
+        ([READ] * 3, [1, 1, 1]),
+        ([COMMIT] * 3, [1, 1, 1]),
+        ([BEGIN, LOAD, COMMIT, BEGIN, LOAD, COMMIT], [3, 3]),
+        ([BEGIN, LOAD, BEGIN, LOAD], [3, 1]),
+    ],
+)
+def test_others_may_join_between_two_loads_of_a_lone_plan(
+    world: FakeWorld, asks: Sequence[Ask], rounds: Sequence[int]
+) -> None:
+    """A round answers one load and one commit, or one read."""
+    answered = 0
+
+    def plan() -> Plan[None]:
+        nonlocal answered
+        for ask in asks:
+            yield ask
+            answered += 1
+
+    lockstep = Lockstep()
+    lockstep.add(plan())
+    counts = []
+    while lockstep.lanes:
+        run(lockstep.round(), world)
+        counts.append(answered)
+    assert counts == list(accumulate(rounds))
 
 
 def test_a_plan_sees_its_context_variables_after_an_error_too() -> None:

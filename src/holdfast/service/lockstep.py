@@ -155,12 +155,18 @@ class Lane:
 
 
 def _go_alone(lane: Lane) -> Plan[None]:
-    """Answer a lane that has nobody to share with, up to where others may join it."""
-    asked = lane.ask
+    """Answer a lane that has nobody to share with, up to where others may join it.
+
+    That is once it has read or written, and before it loads again.
+    """
+    asked, loaded = lane.ask, False
     while asked is not None and not isinstance(asked, Sleep | Decide):
+        if loaded and isinstance(asked, Load | Read):
+            break
         yield from _share([lane], [None], asked)
         if isinstance(asked, Commit | Read):
             break
+        loaded = loaded or isinstance(asked, Load)
         asked = lane.ask
 
 
