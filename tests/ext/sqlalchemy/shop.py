@@ -144,15 +144,21 @@ class GateFlow(Flow["Gate"]):
 
 
 class Gate(Stateful, Base):
-    """Judges what its column is given."""
-
     __tablename__ = "gates"
     __machine__ = GateFlow
     __machine_state__ = "state"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "gate"}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="gate")
     note: Mapped[str] = mapped_column(default="")
     state: Mapped[str] = mapped_column(default="shut")
+
+
+class JudgingGate(Gate):
+    """Judges what its column is given."""
+
+    __mapper_args__ = {"polymorphic_identity": "judging"}  # noqa: RUF012
 
     @validates("state")
     def judge(self, attribute: str, state: str) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from tests.ext.sqlalchemy.shop import (
     Gate,
     GateFlow,
+    JudgingGate,
     Label,
     Order,
     OrderFlow,
@@ -596,25 +597,33 @@ def pass_over(session: Session, order: Order) -> None:
         session.execute(text("SELECT nothing FROM nowhere"))
 
 
-@pytest.mark.parametrize("by", ["flow", "service"])
-def test_a_column_that_refuses_its_state_undoes_the_transition(shop: Shop, by: str) -> None:
-    """The session is as it was before, and the error says what was to be mirrored."""
+@pytest.mark.parametrize("by", [None, Gate, JudgingGate])
+def test_a_column_that_refuses_its_state_undoes_the_transition(
+    shop: Shop, by: type[Gate] | None
+) -> None:
+    """The session is as it was before, and the error says what was to be mirrored.
+
+    Of a flow, and of a service that was told of the model, or of the one that it inherits from.
+    """
     with shop.sessions() as session:
-        session.add(Gate(id=1))
+        session.add(JudgingGate(id=1))
         session.commit()
         gate = session.get_one(Gate, 1)
         gate.note = "painted"
-        service = joined(Service(GateFlow.machine, shop.store, deps=gate), session, model=Gate)
+        service = joined(
+            Service(GateFlow.machine, shop.store, deps=gate), session, model=by or Gate
+        )
         flow = flow_of(GateFlow, gate, store=shop.store)
 
         def lead(state: str) -> object:
             command = GateFlow.compiled.commands[state]
-            return flow.transition_to(state) if by == "flow" else service.handle("1", command())
+            return flow.transition_to(state) if by is None else service.handle("1", command())
 
         with pytest.raises(ValueError, match="the wind would shut it") as caught:
             lead("open")
         assert caught.value.__notes__ == [
-            "gate '1' was to be mirrored as 'open' in Gate.state; nothing was written"
+            f"gate '1' was to be mirrored as 'open' in {(by or JudgingGate).__name__}.state; "
+            "nothing was written"
         ]
         assert (gate.state, gate.note, flow.current_state) == ("shut", "painted", "shut")
         session.commit()

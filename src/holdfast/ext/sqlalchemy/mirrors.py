@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, SmallInteger, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, class_mapper
 
 from holdfast.ext.sqlalchemy.identity import AnyMachine, Terms, terms_of
 from holdfast.stores.contract import Write
@@ -22,8 +22,14 @@ class Mirror:
 
     @property
     def may_raise(self) -> bool:
-        """Whether something listens to the column being set, as what `@validates` marks does."""
-        return bool(getattr(self._terms.model, self._attribute).dispatch.set)
+        """Whether something listens to the column being set, as what `@validates` marks does.
+
+        In the model or in one that inherits from it: any of these may be what an id stands for.
+        """
+        return any(
+            mapper.class_manager[self._attribute].dispatch.set
+            for mapper in class_mapper(self._terms.model).self_and_descendants
+        )
 
     def remember(self, session: Session, store: object) -> None:
         """Have the session mirror all that it writes from here on, to a store of this identity."""
