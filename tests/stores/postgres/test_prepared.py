@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName
+from psycopg.errors import (
+    FeatureNotSupported,
+    InvalidSqlStatementName,
+    LockNotAvailable,
+    QueryCanceled,
+)
 
 from holdfast.stores.postgres.drive import OPTIONS, Connection
 from holdfast.stores.postgres.statements import Ask, Statements
@@ -87,6 +94,40 @@ def test_tables_may_change(connection: Connection) -> None:
     with pytest.raises(FeatureNotSupported):
         connection.fetch(Ask(b"SELECT * FROM changing"))
     assert connection.fetch(Ask(b"SELECT * FROM changing")) == [(1, 2)]
+
+
+@pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout"])
+def test_a_statement_that_could_not_be_prepared_is_prepared_later(
+    connection: Connection, postgres_url: str, setting: str
+) -> None:
+    """What waits for a table that is locked is bounded like any other wait."""
+    ask = Ask(b"SELECT * FROM locked")
+    connection.execute(b"CREATE TABLE locked (a int)")
+    connection.execute(f"SET {setting} = '100ms'".encode())
+    with psycopg.connect(postgres_url) as other:
+        other.execute(b"LOCK TABLE locked")
+        with pytest.raises((LockNotAvailable, QueryCanceled)):
+            connection.fetch(ask)
+    assert prepared(connection) == []
+    assert connection.fetch(ask) == connection.fetch(ask) == []
+    assert len(prepared(connection)) == 1
+
+
+def test_a_connection_that_is_lost_while_it_prepares_is_closed(
+    connection: Connection, postgres_url: str
+) -> None:
+    """As it is where it is lost later."""
+    connection.execute(b"CREATE TABLE locked (a int)")
+    with psycopg.connect(postgres_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(b"LOCK TABLE locked")
+        waiting = pool.submit(connection.fetch, Ask(b"SELECT * FROM locked"))
+        find = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+        while other.execute(find, [connection.info.backend_pid]).fetchone() == (0,):
+            time.sleep(0.01)
+        other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            waiting.result(10)
+    assert connection.closed
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ class Connection(psycopg.Connection[Row]):
     That would take a third of the time of a short one.
     """
 
+    _process = 0  # where an interrupt keeps it from being known
+
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Row] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self._names: dict[bytes, bytes] = {}  # of what is prepared
