@@ -407,6 +407,50 @@ def test_after_a_savepoint_is_rolled_back_the_same_object_does_not_believe_it() 
     assert order.calls == ["before", "after", "after_commit cancelled"]
 
 
+def reload(order: Order) -> None:
+    order.refresh_from_db()
+
+
+def put(order: Order) -> None:
+    order.status = "purchased"
+
+
+WRITES = [reload, Order.full_clean, Order.save, put]
+"""What gives the instance a value for its column."""
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_the_column_held_once_is_not_believed_after_a_transition(
+    write: Callable[[Order], object],
+) -> None:
+    """In whatever place an instance was given it, whose flow was taken."""
+    order = paid_order()
+    flow = order.flow
+    order.acts["before"] = lambda: write(order)
+    flow.transition_to("purchased")
+    assert (flow.current_state, order.status) == ("purchased", "purchased")
+    order = Order.objects.create()
+    flow = order.flow
+    flow.transition_to("checking_out")
+    write(order)
+    Order.objects.get(pk=order.pk).flow.transition_to("cancelled")
+    assert order.status == "cancelled"
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_the_column_held_in_atomic_is_not_believed_after_a_rollback(
+    write: Callable[[Order], object],
+) -> None:
+    """The same where the transaction is gone that it was read in."""
+    order = paid_order()
+    with suppress(GoneError), transaction.atomic():
+        order.flow.transition_to("purchased")
+        write(order)
+        assert order.status == "purchased"
+        raise GoneError
+    assert order.status == "checking_out"
+
+
 def test_a_conflict_in_atomic_is_raised_and_leaves_the_transaction_open() -> None:
     """Nothing is tried again there."""
     order = paid_order()

@@ -35,7 +35,7 @@ class _Unremembered(DeferredAttribute):
         value = vars(instance).get(name, _Value.IN_DATABASE)
         if value is not _Value.IN_DATABASE:
             return value
-        if instance.pk is None:  # as one that is about to be saved as a copy
+        if instance._state.adding or instance.pk is None:  # as of one that is a copy, not saved yet
             return self.field.get_default()
         model = type(instance)
         using = router.db_for_write(model, instance=instance)  # a replica may be behind
@@ -43,8 +43,9 @@ class _Unremembered(DeferredAttribute):
         return rows.values_list(name, flat=True).get()
 
     def __set__(self, instance: models.Model, value: Any) -> None:
-        """Take a value, as of a row that is loaded; with it, reading is this class's affair."""
-        vars(instance)[self.field.attname] = value
+        """Take a value, unless it is to be read anew: then it is what some query saw, or nobody."""
+        if vars(instance).get(self.field.attname) is not _Value.IN_DATABASE:
+            vars(instance)[self.field.attname] = value
 
 
 class StateField(models.CharField):
