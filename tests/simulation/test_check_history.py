@@ -52,6 +52,16 @@ def read(version: int, began: float, ended: float, **other: Any) -> Operation:
     return Operation(began=began, ended=ended, told="done", **given)
 
 
+def told(name: str, began: float, ended: float, **other: Any) -> Operation:
+    """Return a write that was acknowledged, and of which nothing else was told."""
+    return write(name, began, ended, version=None, state=None, **other)
+
+
+def erased(version: int) -> Entry:
+    """Return an entry that was purged, or that a purge made and another one erased."""
+    return Entry(position=version, machine="m", id="a", version=version, name=None, purged=True)
+
+
 SOUND: dict[str, tuple[list[Operation], list[Entry]]] = {
     "nothing": ([], []),
     "one write": ([write("w1", 1, 2)], [entry(1)]),
@@ -118,6 +128,54 @@ SOUND: dict[str, tuple[list[Operation], list[Entry]]] = {
     "a batch, none of it": (
         [write("w1", 1, together="t"), write("w2", 1, id="b", together="t")],
         [],
+    ),
+    "acknowledgements that tell no version": (
+        [told("w2", 1, 6), read(1, 3, 4), told("w1", 2, 3), told("w1b", 5, 6, id="b")],
+        [entry(1), entry(2), entry(1, "w1b", id="b", position=3)],
+    ),
+    "a key used twice, of which no version is told": (
+        [told("w1", 1, 2, key="k"), told("w9", 3, 4, key="k"), read(1, 5, 6)],
+        [entry(1, key="k")],
+    ),
+    "a key used twice, and purged": (
+        [told("w1", 1, 2, key="k"), told("w9", 3, 4, key="k"), read(1, 5, 6), told("w8", 7, 8)],
+        [erased(1), erased(2)],
+    ),
+    "a purge": (
+        [write("w1", 1, 2), read(1, 3, 4), told("w9", 3, 6), read(0, 7, 8)],
+        [erased(1), erased(2)],
+    ),
+    "a purge of what was told no version": (
+        [told("w1", 1, 2), read(1, 3, 4), told("w9", 5, 6), read(0, 7, 8)],
+        [erased(1), erased(2)],
+    ),
+    "purges, one after another": (
+        [
+            write("w1", 1, 2),
+            told("w9", 3, 4),
+            read(2, 5, 6, state=None),
+            told("w8", 5, 8),
+            read(0, 7, 8),
+        ],
+        [erased(1), erased(2), erased(3)],
+    ),
+    "a time when it did not exist": (
+        [write("w1", 1, 2), read(0, 3, 4, kind="past")],
+        [entry(1)],
+    ),
+    "a refusal by rule, of the version that was expected": (
+        [write("w1", 1, 2), write("w9", 3, 4, told="refused", expected=1, version=1)],
+        [entry(1)],
+    ),
+    "a commit that is seen as a whole, by one after another": (
+        [
+            write("w1", 1, 9, together="t"),
+            write("w1b", 1, 9, id="b", version=1, state="s1", together="t"),
+            read(0, 2, 5, id="b"),
+            read(1, 4, 6),
+            read(1, 6, 7, id="b"),
+        ],
+        [entry(1), entry(1, "w1b", id="b", position=2)],
     ),
     "two entities at one moment": (
         [
@@ -219,11 +277,6 @@ BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
         [write("w1", 1, 2), write("w2", 3, 4, expected=0)],
         [entry(1), entry(2)],
         "has version 2, which was to follow 0",
-    ),
-    "a conflict with nothing": (
-        [write("w1", 1, 2), write("w9", 3, 4, told="refused", expected=1, version=1)],
-        [entry(1)],
-        "was told a conflict of 1 with itself",
     ),
     "a stale read": (
         [write("w1", 1, 2), write("w2", 3, 4), read(1, 5, 6)],
@@ -364,6 +417,79 @@ BAD: dict[str, tuple[list[Operation], list[Entry], str]] = {
         [entry(1, state_type="Open")],
         "was told not to exist while it was not so",
     ),
+    "a stale read after an acknowledgement that told no version": (
+        [write("w1", 1, 2), told("w2", 3, 4), read(1, 5, 6)],
+        [entry(1), entry(2)],
+        "version 2 was told of by 4 (write w2",
+    ),
+    "absence after an acknowledgement that told no version": (
+        [told("w1", 1, 2), read(0, 3, 4)],
+        [entry(1)],
+        "was told not to exist while it was not so",
+    ),
+    "acknowledged without a version before what it follows was sent": (
+        [told("w2", 1, 2), told("w1", 5, 6)],
+        [entry(1), entry(2)],
+        "version 1 was told of by 2 (write w2",
+    ),
+    "acknowledged without a version, and behind what was sent later": (
+        [told("w1", 1, 2), told("w1b", 5, 6, id="b")],
+        [entry(1, "w1b", id="b"), entry(1, position=2)],
+        "version 1 is in the log behind version 1 of m 'b', and was there before it",
+    ),
+    "a key acknowledged before it was used": (
+        [write("w1", 5, 6, key="k"), told("w9", 1, 2, key="k")],
+        [entry(1, key="k")],
+        "version 1 was told of by 2 (write w9",
+    ),
+    "a stale read after a purge": (
+        [write("w1", 1, 2), told("w9", 3, 4), read(1, 5, 6)],
+        [erased(1), erased(2)],
+        "version 2 was told of by 4 (write w9",
+    ),
+    "a stale read after the second of two purges": (
+        [told("w9", 1, 4), told("w8", 3, 6), read(1, 7, 8, state=None)],
+        [erased(1), erased(2)],
+        "version 2 was told of by 6 (write w8",
+    ),
+    "a read of what was purged, before it was sent": (
+        [read(1, 1, 2), write("w1", 3, 4)],
+        [erased(1)],
+        "version 1 was told of by 2 (read by r",
+    ),
+    "a key of what was purged, acknowledged before anything was sent": (
+        [told("w9", 1, 2, key="k"), write("w1", 3, 4)],
+        [erased(1)],
+        "version 1 was told of by 2 (write w9",
+    ),
+    "acknowledged more often than anything was purged": (
+        [told("w1", 1, 2), told("w8", 3, 4), told("w9", 5, 6)],
+        [erased(1), erased(2)],
+        "acknowledged w9, and it is not in the log",
+    ),
+    "absence of what is in the log before what was there": (
+        [
+            write("w1b", 0, id="b"),
+            write("w1", 0, 5),
+            read(0, 10, 11, id="b"),
+        ],
+        [entry(1, "w1b", id="b"), entry(1, position=2)],
+        "version 1 is in the log behind version 1 of m 'b', and was there before it",
+    ),
+    "a state that was left by what is in the log before what was there": (
+        [
+            write("w1", 0, 1),
+            write("w2", 0),
+            write("w1b", 0, 5, id="b", version=1, state="s1"),
+            write("w9", 10, 11, told="refused", saw="Open"),
+        ],
+        [
+            entry(1, state_type="Open"),
+            entry(2, state_type="Closed"),
+            entry(1, "w1b", id="b", position=3),
+        ],
+        "version 1 is in the log behind version 2 of m 'a', and was there before it",
+    ),
     "a transaction whose read had changed": (
         [
             write("w1", 1, 2),
@@ -382,6 +508,45 @@ def test_a_bad_history_is_told(history: tuple[list[Operation], list[Entry], str]
     operations, log, words = history
     faults = check_history(operations, log)
     assert any(words in fault for fault in faults), faults
+
+
+TORN: dict[str, list[Operation]] = {
+    "by reads": [read(1, 4, 5), read(1, 7, 8, id="c"), read(0, 7, 8, id="b")],
+    "by a refusal": [read(1, 4, 5), write("w9", 7, 8, told="refused", version=0, id="b")],
+    "by a state": [read(1, 4, 5), write("w9", 7, 8, told="refused", saw="", id="b")],
+    "with the commit after it": [read(2, 4, 5, id="c"), read(0, 7, 8, id="a")],
+    "with the commit before it": [
+        read(1, 4, 5, id="b", kind="past"),
+        read(0, 7, 8, id="c"),
+    ],
+}
+
+
+@pytest.mark.parametrize("answers", TORN.values(), ids=TORN.keys())
+@pytest.mark.parametrize("in_commit_order", [True, False])
+def test_a_commit_that_is_seen_in_part_is_told(
+    answers: list[Operation], *, in_commit_order: bool
+) -> None:
+    """One entity of it by one client, and later another as it was before by another client."""
+    operations = [
+        write("w1", 1, 20, together="t"),
+        write("w1b", 1, 20, id="b", version=1, state="s1", together="t"),
+        write("w1c", 1, 20, id="c", version=1, state="s1", together="t"),
+        write("w2c", 1, 20, id="c", together="u"),
+        write("w1d", 1, 20, id="d", version=1, state="s1", together="u"),
+        *answers,
+    ]
+    log = [
+        entry(1),
+        entry(1, "w1b", id="b", position=2),
+        entry(1, "w1c", id="c", position=3),
+        entry(2, "w2c", id="c", position=4),
+        entry(1, "w1d", id="d", position=5),
+    ]
+    faults = check_history(operations, log, in_commit_order=in_commit_order)
+    assert any("was told of by 5 (" in f and "not be there before 7 (" in f for f in faults), faults
+    sooner = [msgspec.structs.replace(o, began=2) for o in answers]
+    assert check_history([*operations[:5], *sooner], log, in_commit_order=in_commit_order) == []
 
 
 def test_positions_need_not_be_in_the_order_of_the_commits() -> None:

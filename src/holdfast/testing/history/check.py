@@ -8,10 +8,11 @@ from itertools import pairwise
 from math import inf
 from operator import itemgetter
 
+from holdfast.testing.history.commits import Commits
 from holdfast.testing.history.cuts import Cuts
 from holdfast.testing.history.malformed import refuse_malformed
 from holdfast.testing.history.model import Entry, Named, Operation
-from holdfast.testing.history.moments import faults_of_crossing, faults_of_moment
+from holdfast.testing.history.moments import faults_of_moment
 from holdfast.testing.history.order import Order, described
 
 
@@ -72,12 +73,15 @@ class _History:
             yield f"{_named(entry)}: {entry.name} is in the log twice"
         for named in self.logs | self.operations:
             log = self.logs.get(named, [])
-            yield from (
-                f"{named[0]} {named[1]!r:.40} {fault}" for fault in self._faults(named, log)
-            )
-        yield from self._faults_of_positions(in_commit_order=in_commit_order)
+            yield from (f"{_of(named)} {fault}" for fault in self._faults(named, log))
         commits = self._commits()
-        yield from faults_of_crossing(commits, self.logs)
+        ordered = Commits(commits, self.logs)
+        yield from ordered.faults()
+        ordered.tighten(self.orders)
+        for named, order in self.orders.items():
+            found = [*order.faults(), *order.faults_of_states()]
+            yield from (f"{_of(named)} {fault}" for fault in found)
+        yield from self._faults_of_positions(in_commit_order=in_commit_order)
         cuts = None if in_commit_order else Cuts(self.logs, commits, self.orders)
         for label, operations in self.together.items():
             yield from faults_of_moment(
@@ -122,9 +126,7 @@ class _History:
         keyed = {entry.key: entry for entry in log if entry.key is not None}
         for operation in operations:
             yield from self._faults_of_answer(operation, log, keyed)
-        order = self.orders[named] = Order(log, operations, self.writers)
-        yield from order.faults()
-        yield from order.faults_of_states(operations)
+        self.orders[named] = Order(log, operations, self.writers)
 
     def _fault_of_entry(self, entry: Entry) -> Iterator[str]:
         if entry.purged:
@@ -149,14 +151,8 @@ class _History:
             if entry is not None:
                 yield f"was refused {operation.name}, and version {entry.version} holds it"
             met = operation.version
-            if met is not None and met == operation.expected:
-                yield f"was told a conflict of {met} with itself ({described(operation)})"
-            elif met is not None and met > len(log):
+            if met is not None and met > len(log):
                 yield f"has no version {met}, as was told ({described(operation)})"
-        elif operation.told == "done" and operation.kind == "write" and not operation.version:
-            is_erased = any(other.purged for other in log)
-            if entry is None and operation.key not in keyed and not is_erased:
-                yield f"acknowledged {operation.name}, and it is not in the log"
         elif operation.told == "done" and operation.version is not None:
             if operation.version > len(log):
                 yield f"has no version {operation.version}, as was told ({described(operation)})"
@@ -208,7 +204,11 @@ def _before(entry: Entry, log: Sequence[Entry]) -> tuple[int, ...]:
 
 
 def _named(entry: Entry) -> str:
-    return f"{entry.machine} {entry.id!r:.40}"
+    return _of((entry.machine, entry.id))
+
+
+def _of(named: Named) -> str:
+    return f"{named[0]} {named[1]!r:.40}"
 
 
 def _runs(versions: Sequence[int]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
 from math import inf
 
 from holdfast.testing.history.cuts import Cuts
@@ -45,22 +43,6 @@ def faults_of_moment(
         told = ", ".join(f"{read.id!r:.40} at {read.version}" for read in reads)
         when = "right before what it wrote" if written else "at any one moment"
         yield f"{label} read {told}, which was not so {when}"
-
-
-def faults_of_crossing(commits: Sequence[Sequence[Entry]], logs: Logs) -> Iterator[str]:
-    """Tell of commits of which each was written before another one, and none so at one moment."""
-    commit_of = {e: place for place, commit in enumerate(commits) for e in commit}
-    graph: TopologicalSorter[int] = TopologicalSorter()
-    for named in {(e.machine, e.id) for e in commit_of}:
-        places = [commit_of[entry] for entry in logs[named] if entry in commit_of]
-        for before, place in pairwise(places):
-            if before != place:
-                graph.add(place, before)
-    try:
-        graph.prepare()
-    except CycleError as error:
-        names = ", ".join(str(commits[place][0].name) for place in error.args[1][1:])
-        yield f"the commits of {names} were each written before the other"
 
 
 def _written(
