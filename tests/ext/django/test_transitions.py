@@ -6,16 +6,18 @@ import unittest
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from copy import copy, deepcopy
-from threading import Thread
+from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER
+from threading import Event, Thread
 from time import sleep
 from uuid import uuid4
 
 import pytest
 from django import test
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
-from django.db.models.signals import post_save
+from django.db.models.signals import post_delete, post_save
 from django.test.utils import CaptureQueriesContext
 from tests.ext.django.shop.models import (
+    Coupon,
     Letter,
     LetterFlow,
     Note,
@@ -101,7 +103,9 @@ def test_a_copy_that_is_saved_as_another_row_begins_anew(copied: Callable[[Order
     assert (flow.current_state, order.status) == ("checking_out", "checking_out")
     other = copied(order)
     taken = other.flow
-    other.pk = None
+    other.pk, other._state.adding = key + 1000, True
+    assert other.status == ""
+    other.pk, other._state.adding = None, False
     assert other.status == ""
     other.save()
     assert (other.flow.current_state, other.status) == ("pending", "pending")
@@ -173,6 +177,83 @@ def test_a_row_that_is_made_again_goes_on_where_the_log_left_off() -> None:
     Service(OrderFlow.machine, store_of(), deps=order).purge(str(key))
     order.delete()
     assert Order.objects.create(pk=key).status == "pending"
+
+
+def test_a_row_that_was_just_made_tells_its_state_without_a_query(project: str) -> None:
+    """Also one that brought its key, and one that is gone again by then."""
+    told: list[str] = []
+
+    def tell(instance: Order, **options: object) -> None:
+        told.append(instance.status)
+
+    post_delete.connect(tell, sender=Order)
+    try:
+        for order in (Order.objects.create(), Order.objects.create(pk=77)):
+            with CaptureQueriesContext(connection) as queries:
+                assert order.status == "pending"
+            assert len(queries) == 0
+            order.delete()
+    finally:
+        post_delete.disconnect(tell, sender=Order)
+    assert told == ["pending", "pending"]
+
+
+def test_a_row_whose_key_the_database_gives_has_a_flow_once_it_is_made() -> None:
+    """Before, nobody knows the key."""
+    with pytest.raises(ValidationError, match=r"not saved yet.*save\(\) it first"):
+        print(Coupon().flow)
+    coupon = Coupon.objects.create()
+    assert (coupon.pk, coupon.status) == (1, "valid")
+    coupon.flow.transition_to("used")
+    coupon.save()
+    assert coupon.status == Coupon.objects.get().status == "used"
+    coupon.delete()
+    made = Coupon.objects.bulk_create([Coupon(number=2), Coupon(number=1)])
+    assert [each.status for each in made] == ["valid", "used"]
+
+
+def test_rows_that_bring_their_keys_are_made_as_any_rows_are(project: str) -> None:
+    """In few queries, which name no more values than Django counts."""
+    known = Order.objects.create()
+    known.flow.transition_to("cancelled")
+    key = known.pk
+    known.delete()
+    if project == "sqlite":
+        connection.ensure_connection()
+        connection.connection.setlimit(SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    with CaptureQueriesContext(connection) as queries:
+        Order.objects.bulk_create([Order(pk=key + n) for n in range(1200)])
+    made = [each["sql"] for each in queries if each["sql"].startswith("INSERT")]
+    assert len(queries) < 20
+    assert "holdfast_entity" not in "".join(made)
+    assert project == "sqlite" or "UNNEST" in made[0]
+    assert Order.objects.get(status="cancelled").pk == key
+    assert Order.objects.filter(status="pending").count() == 1199
+
+
+def test_rows_that_bring_their_keys_wait_for_who_writes() -> None:
+    """On an SQLite file, where who has read before could not."""
+    if connections["default"].vendor == "sqlite":
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL")
+    is_begun = Event()
+
+    def write() -> None:
+        try:
+            with transaction.atomic():
+                Note.objects.create(text="beside")
+                is_begun.set()
+                sleep(0.3)
+        finally:
+            connections.close_all()
+
+    other = Thread(target=write)
+    other.start()
+    is_begun.wait()
+    with transaction.atomic():
+        Order.objects.bulk_create([Order(pk=1), Order(pk=2)])
+    other.join()
+    assert (Order.objects.count(), notes()) == (2, ["beside"])
 
 
 def test_in_autocommit_a_transition_is_a_transaction_of_its_own_with_its_hooks() -> None:

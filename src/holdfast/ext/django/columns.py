@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query_utils import DeferredAttribute
+
+if TYPE_CHECKING:
+    from holdfast.ext.django.fields import ModelFlow
 
 
 class _Value(Enum):
@@ -84,33 +87,51 @@ class StateField(models.CharField):
         flows = flows_of(declared).values()
         flow = next((each for each in flows if each.mirror == self.name), None)
         initial = "" if flow is None else str(flow.flow.initial)
+        setattr(model_instance, self.attname, initial)
         # A migration may come before the store's own; what it makes has no flow.
-        key = flow.key_of(model_instance) if flow is not None and model is declared else None
-        if flow is None or key in {None, ""}:
-            setattr(model_instance, self.attname, initial)
+        if flow is None or model is not declared or not flow.text_of(model_instance):
             return initial
-        forget(model_instance, self.attname)
-        return _Stored(flow.flow.machine.name, str(key), initial)
+        return _Known(flow, model_instance)
+
+    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
+        """Return what a row is saved with, which its instance is told."""
+        if isinstance(value, _Known):
+            instance, value = value.instance, value.state(connection)
+            setattr(instance, self.attname, value)
+        return super().get_db_prep_save(value, connection)
 
 
-class _Stored(models.Func):
-    """The state of an entity; the initial one where there is none, or no table of them."""
+class _Known:
+    """Stands for the state of a new row that brings its key, which the log may know.
 
-    template = (
-        "COALESCE((SELECT state FROM holdfast_entity WHERE machine = %s AND entity_id = %s), %s)"
-    )
+    Django asks what is no value yet for what it is in a query. Rows that are made in one query are
+    looked up together.
+    """
 
-    def __init__(self, machine: str, id: str, initial: str) -> None:
-        super().__init__(output_field=models.TextField())
-        self._values = (machine, id, initial)
+    contains_aggregate = contains_column_references = contains_over_clause = False
 
-    def as_sql(
-        self, compiler: Any, connection: BaseDatabaseWrapper, *args: Any, **rest: Any
-    ) -> Any:
-        """Return the SQL, and its parameters."""
-        if not router.allow_migrate(connection.alias, "holdfast"):
-            return "%s", self._values[-1:]
-        return self.template, self._values
+    def __init__(self, flow: ModelFlow[Any], instance: models.Model) -> None:
+        self.instance = instance
+        self._flow = flow
+        self._rows = [instance]
+        self._known: dict[str, dict[str, str]] = {}
+
+    def resolve_expression(self, query: Any, *args: Any, **options: Any) -> _Known:
+        """Take what there is in the query that makes the row."""
+        self._rows = query.objs
+        self._known = vars(query).setdefault("holdfast_known", {})
+        return self
+
+    def state(self, connection: BaseDatabaseWrapper) -> str:
+        """Return the state; the initial one where there is none, or no table of them."""
+        from holdfast.ext.django.mirrors import known_states
+
+        machine, known = self._flow.flow.machine.name, self._known
+        if machine not in known:
+            ids = [self._flow.text_of(row) for row in self._rows]
+            known[machine] = known_states(machine, [id for id in ids if id], connection)
+        id = self._flow.text_of(self.instance)
+        return str(known[machine].get(id, self._flow.flow.initial))
 
 
 def _declared(model: type[models.Model]) -> type[models.Model]:

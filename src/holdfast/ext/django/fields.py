@@ -63,13 +63,18 @@ class ModelFlow(Generic[F]):
                 f"this {model.__name__} is not saved yet, and its flow begins with its row: "
                 "save() it first"
             )
-        value = self.key_of(instance)
-        if value is None or value == "":
+        id = self.text_of(instance)
+        if not id:
             raise ValidationError(
                 f"this {model.__name__} has no {self.id}, which its flow is kept under: save() it "
                 "with one first"
             )
-        return str(value)
+        return id
+
+    def text_of(self, instance: models.Model) -> str:
+        """Return the id that an instance has, or will have once it is saved; "" for none yet."""
+        key = self.key_of(instance)
+        return "" if key is None else str(key)
 
     def _expect(self, instance: models.Model, id: str) -> None:
         """Raise StoreError where an instance is another row by now, as one that was copied is."""
@@ -82,9 +87,11 @@ class ModelFlow(Generic[F]):
             )
 
     def key_of(self, instance: models.Model) -> Any:
-        """Return what the id is the text of, as it is read from the row."""
+        """Return what the id is the text of, as it is read from the row; None for none yet."""
         field = self.field_of(type(instance))
-        return field.to_python(getattr(instance, field.attname))
+        key = getattr(instance, field.attname)
+        # What the database is to compute is not known yet, as a default of its own.
+        return None if hasattr(key, "resolve_expression") else field.to_python(key)
 
     def field_of(self, model: type[models.Model]) -> models.Field[Any, Any]:
         """Return the field that the id is taken from."""

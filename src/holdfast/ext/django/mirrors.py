@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
-from django.db import connections, models
+from django.db import connections, models, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from holdfast.ext.django.fields import flows_of, target_of
 from holdfast.stores.contract import EntityRow
@@ -80,6 +81,29 @@ def mirror(rows: Iterable[EntityRow], using: str) -> None:
                 for start in range(0, len(keys), MOST):
                     some = _rows(table, keys[start : start + MOST], using)
                     some.update(**{table.column: state})
+
+
+def known_states(
+    machine: str, ids: Sequence[str], connection: BaseDatabaseWrapper
+) -> dict[str, str]:
+    """Return the states of those entities that are there, by their ids, before rows are made."""
+    from holdfast.ext.django.models import Entity
+
+    known: dict[str, str] = {}
+    if router.allow_migrate(connection.alias, "holdfast"):
+        _take_turn(connection)
+        rows = Entity.objects.using(connection.alias).filter(machine=machine, state__isnull=False)
+        for start in range(0, len(ids), MOST):
+            some = rows.filter(entity_id__in=ids[start : start + MOST])
+            known.update(some.values_list("entity_id", "state"))
+    return known
+
+
+def _take_turn(connection: BaseDatabaseWrapper) -> None:
+    """Wait, in a transaction on SQLite, until one may write; who has read before cannot wait."""
+    if connection.vendor == "sqlite" and connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM entity WHERE 0")
 
 
 def _by_machine(entities: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -143,3 +143,19 @@ class Registered(Letter):
 
     flow = ModelFlow(LetterFlow, mirror="status")
     objects: ClassVar[FlowManager[Registered]] = FlowManager()
+
+
+class CouponFlow(Flow["Coupon"]):
+    valid = Flow.state(initial=True)
+    used = Flow.state()
+    valid.to(used)
+
+
+class Coupon(models.Model):
+    """Has a key that the database gives where nobody else does."""
+
+    number = models.IntegerField(primary_key=True, db_default=1)
+    status = StateField()
+
+    flow = ModelFlow(CouponFlow, mirror="status")
+    objects: ClassVar[FlowManager[Coupon]] = FlowManager()

@@ -75,4 +75,14 @@ class Migration(migrations.Migration):
             ],
             bases=("shop.letter",),
         ),
+        migrations.CreateModel(
+            name="Coupon",
+            fields=[
+                (
+                    "number",
+                    models.IntegerField(db_default=1, primary_key=True, serialize=False),
+                ),
+                ("status", holdfast.ext.django.StateField(default="", max_length=100)),
+            ],
+        ),
     ]
