@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from typing import Any, Generic, Self, cast
+from typing import Any, Generic, Never, Self, cast
 
 from msgspec.structs import replace
 from typing_extensions import TypeVar
@@ -71,6 +71,9 @@ class Flow(Generic[Thing], metaclass=FlowType):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} on {self._service.store.url}>"
+
+    def __deepcopy__(self, memo: object) -> Never:
+        raise TypeError(f"{self!r} is not copied: make a flow around the copy of its object")
 
     def on(self, connection: Any, *, on_commit: OnCommit | None = None) -> Self:
         """Return the flow inside the transaction that is open on a connection of the caller's.

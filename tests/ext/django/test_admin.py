@@ -11,10 +11,12 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
+from tests.ext.django.shop.admin import OrderAdmin, ParcelAdmin
 from tests.ext.django.shop.models import Order, OrderFlow, Parcel, Registered
 
 from holdfast import Flow
 from holdfast.ext.django import store_of
+from holdfast.ext.django.admin import FlowAdmin
 from holdfast.ext.django.models import Entity, ReadOnlyError, Transition
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -373,6 +375,37 @@ def test_the_states_of_two_flows_may_be_a_field_of_the_page(client: Client) -> N
     parcel.payment.transition_to("paid")
     page = client.get(page_of(parcel)).content.decode()
     assert state.findall(page) == ["parcel: packed, payment: paid"]
+
+
+def test_a_column_of_states_that_is_added_for_a_request_is_as_any_other(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sorted by, and costs no query for each row; that of two flows goes by the first."""
+
+    def add(self: FlowAdmin, request: Any) -> list[Any]:
+        return [*FlowAdmin.get_list_display(self, request), "current_state"]
+
+    def shown(model: str, query: str) -> list[str]:
+        page = client.get(f"/admin/shop/{model}/{query}").content.decode()
+        return re.findall(r'class="field-current_state">([^<]+)<', page)
+
+    for admin in (OrderAdmin, ParcelAdmin):
+        monkeypatch.setattr(admin, "list_display", ("__str__",))
+        monkeypatch.setattr(admin, "get_list_display", add)
+    orders = [Order.objects.create() for _ in range(3)]
+    orders[1].flow.transition_to("cancelled")
+    sent, _ = (Parcel.objects.create(number=f"p-{n}") for n in (1, 2))
+    sent.parcel.transition_to("sent", metadata={"by": "bob"})
+    assert shown("order", "?o=2") == ["cancelled", "pending", "pending"]
+    assert shown("order", "?o=-2") == ["pending", "pending", "cancelled"]
+    two = ["parcel: packed, payment: open", "parcel: sent, payment: open"]
+    assert (shown("parcel", "?o=2"), shown("parcel", "?o=-2")) == (two, two[::-1])
+    with CaptureQueriesContext(connection) as few:
+        shown("order", "")
+    orders[0].delete()
+    with CaptureQueriesContext(connection) as fewer:
+        shown("order", "")
+    assert len(few) == len(fewer)
 
 
 def test_a_filter_for_a_state_that_is_none_shows_the_list(client: Client, order: Order) -> None:

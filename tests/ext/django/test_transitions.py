@@ -118,6 +118,12 @@ def test_a_copy_that_is_saved_as_another_row_begins_anew(copied: Callable[[Order
     assert path(order) == ["checking_out"]
 
 
+def test_a_flow_is_not_copied_with_what_holds_it() -> None:
+    """It says what to do."""
+    with pytest.raises(TypeError, match="make a flow around the copy of its object"):
+        deepcopy({"flow": paid_order().flow})
+
+
 def test_a_row_that_a_callback_copies_or_deletes_is_transitioned_all_the_same() -> None:
     """What it is told of is whole."""
     order, other = paid_order(), paid_order()

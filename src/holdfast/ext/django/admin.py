@@ -100,7 +100,7 @@ class FlowAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         """Return the rows, with their states where the list shows them."""
         rows, flows = super().get_queryset(request), flows_of(self.model)
-        if "current_state" not in super().get_list_display(request):
+        if not any(_is_state(column) for column in self.get_list_display(request)):
             return rows
         return rows.annotate(
             **{_annotated(name, flows): current_state(self.model, flow=name) for name in flows}
@@ -297,9 +297,15 @@ def _version_asked(request: HttpRequest) -> int | None:
     return int(version)
 
 
+def _is_state(column: object) -> bool:
+    """Tell whether a column of the list is one that shows the states of a flow, or of all."""
+    ordering = str(getattr(column, "admin_order_field", ""))
+    return column == "current_state" or ordering.startswith("holdfast_state")
+
+
 def _annotated(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
-    """Return what rows of the list call the state of a flow."""
-    return "holdfast_state" if len(flows) == 1 else f"holdfast_state_{name}"
+    """Return what rows of the list call the state of a flow: the first has the plain name."""
+    return "holdfast_state" if name == next(iter(flows)) else f"holdfast_state_{name}"
 
 
 def _title(name: str, flows: Mapping[str, ModelFlow[Any]]) -> str:
