@@ -10,12 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from holdfast.testing import RegisterOperation, check_register
+from holdfast.testing.history import register
 
 Told = Literal["done", "refused", "unknown"]
 
 
 def write(
-    value: int, began: float, ended: float | None = None, told: Told = "done"
+    value: float, began: float, ended: float | None = None, told: Told = "done"
 ) -> RegisterOperation:
     """Return a write."""
     return RegisterOperation(
@@ -23,7 +24,7 @@ def write(
     )
 
 
-def read(value: int | None, began: float, ended: float, told: Told = "done") -> RegisterOperation:
+def read(value: float | None, began: float, ended: float, told: Told = "done") -> RegisterOperation:
     """Return a read that was answered."""
     return RegisterOperation(
         client="r", kind="read", value=value, began=began, ended=ended, told=told
@@ -31,7 +32,7 @@ def read(value: int | None, began: float, ended: float, told: Told = "done") -> 
 
 
 def cas(
-    expected: int, value: int, began: float, ended: float, told: Told = "done"
+    expected: float, value: int, began: float, ended: float, told: Told = "done"
 ) -> RegisterOperation:
     """Return a compare-and-set."""
     return RegisterOperation(
@@ -51,6 +52,16 @@ SOUND = {
     "a lost read": [write(1, 1, 2), read(7, 3, 4, "unknown")],
     "compared and set": [write(1, 1, 2), cas(1, 2, 3, 4), read(2, 5, 6)],
     "compared, and refused": [write(1, 1, 2), cas(3, 2, 3, 4, "refused"), read(1, 5, 6)],
+    "no number": [write(float("nan"), 1, 2), read(float("nan"), 3, 4)],
+    "no number compared and set": [write(float("nan"), 1, 2), cas(float("nan"), 2, 3, 4)],
+    "lost writes of one value, each seen": [
+        write(1, 0, None, "unknown"),
+        write(1, 0, None, "unknown"),
+        write(2, 1, 2),
+        read(1, 3, 4),
+        write(3, 5, 6),
+        read(1, 7, 8),
+    ],
 }
 BAD = {
     "a stale read": [write(1, 1, 2), write(2, 3, 4), read(1, 5, 6)],
@@ -63,6 +74,13 @@ BAD = {
     "a refused write that is seen": [write(1, 1, 2, "refused"), read(1, 3, 4)],
     "set though another value was there": [write(1, 1, 2), cas(3, 2, 3, 4)],
     "refused though the value was there": [write(1, 1, 2), cas(1, 2, 3, 4, "refused")],
+    "refused though it was no number": [
+        write(float("nan"), 1, 2), cas(float("nan"), 2, 3, 4, "refused"),
+    ],
+    "no number where there was one": [write(1, 1, 2), read(float("nan"), 3, 4)],
+    "a lost write that is seen twice": [
+        write(1, 0, None, "unknown"), write(2, 1, 2), read(1, 3, 4), write(3, 5, 6), read(1, 7, 8),
+    ],
 }  # fmt: skip
 
 
@@ -92,6 +110,30 @@ def test_eight_clients_at_once_are_enough_and_more_are_refused() -> None:
     assert check_register([*at_once, read(9, 11, 12)]) != []
     with pytest.raises(ValueError, match="more than 8 operations"):
         check_register([*at_once, write(8, 2, 3)])
+
+
+def test_many_writes_without_an_answer_are_no_hindrance() -> None:
+    """Only those need be tried to have taken effect that somebody saw."""
+    history = [write(100 + n, 0, None, "unknown") for n in range(40)]
+    for n in range(30):
+        history += [write(n, 4 * n + 1, 4 * n + 2), read(n, 4 * n + 3, 4 * n + 4)]
+    history += [read(100 + n, 200 + n, 200.5 + n) for n in range(40)]
+    assert check_register(history) == []
+    assert check_register([*history, read(139, 241, 242)]) == []
+    [fault] = check_register([*history, read(110, 241, 242)])
+    assert "nothing explains the read of 110 by r, 241 to 242" in fault
+
+
+def test_the_search_as_a_whole_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only for each answer, for there may be many; more of them are given more."""
+    monkeypatch.setattr(register, "MAX_STEPS", 2_000)
+    monkeypatch.setattr(register, "MAX_STEPS_PER_OPERATION", 10)
+    at_once = [write(m, 10 * n, 10 * n + 5) for n in range(40) for m in range(4)]
+    assert check_register(at_once[:40]) == []
+    with pytest.raises(ValueError, match="too many operations at once or without an answer"):
+        check_register(at_once)
+    monkeypatch.setattr(register, "MAX_STEPS_PER_OPERATION", 100)
+    assert check_register(at_once) == []
 
 
 @pytest.mark.parametrize(
