@@ -21,7 +21,7 @@ RESOLUTIONS = {
     "lowest": ["--resolution", "lowest"],
 }
 PROGRAM = """
-from holdfast import Command, Machine, Service, State, open_store
+from holdfast import Command, Flow, Machine, Service, State, open_store
 
 class Pending(State):
     total: int
@@ -39,6 +39,15 @@ with open_store("sqlite:///shop.db") as store:
     record = Service(order, store).handle("o-1", Place(total=4200))
 
 print(record.version, record.state)
+
+class Parcel(Flow):
+    packed = Flow.state(initial=True)
+    sent = Flow.state()
+    send = Flow.event(packed.to(sent))
+
+with open_store("sqlite:///shop.db") as store:
+    parcel = Parcel(None, store=store, id="p-1", record_initial=True)
+    print(parcel.trigger("send").version, parcel.current_state)
 """
 
 
@@ -98,7 +107,7 @@ VERBS = {
 def test_an_installed_wheel_works(environment: Path, tmp_path: Path) -> None:
     """With locked and with the lowest allowed dependencies, a machine and every verb run."""
     python, holdfast = str(environment / "python"), str(environment / "holdfast")
-    assert run([python, "-I", "-c", PROGRAM], tmp_path) == "1 Pending(total=4200)\n"
+    assert run([python, "-I", "-c", PROGRAM], tmp_path) == "1 Pending(total=4200)\n2 sent\n"
     (tmp_path / "lines.ndjson").write_text(LINES)
     for verb, shown in VERBS.items():
         assert shown in run([holdfast, *verb.split()], tmp_path)

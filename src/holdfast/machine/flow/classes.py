@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import defstruct
 from msgspec.structs import astuple
@@ -13,7 +13,7 @@ from holdfast.machine.model import State
 
 EVENT = [("event", str | None, None)]
 """What a command records beside its name: the event that triggered it, if one did."""
-INITIAL = [("initial", Literal[True] | None, None)]
+INITIAL = [("initial", bool | None, None)]
 """Says that the initial state is written down, which is no transition to it."""
 
 

@@ -85,7 +85,7 @@ def _expect_recording(chart: Chart, machine: str) -> Callable[[object, Any], Non
         return None
 
     def expect(state: object, command: Any) -> None:
-        if state is None and command.initial is None:
+        if state is None and not command.initial:
             raise InvalidTransitionError(machine, initial, initial, successors)
 
     return expect

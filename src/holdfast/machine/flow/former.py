@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -63,7 +63,7 @@ class Former:
 
     def _command(self, text: str) -> Any:
         stored = _COMMANDS.decode(text)
-        if stored.initial is None and stored.name in self._commands:
+        if not stored.initial and stored.name in self._commands:
             return self._commands[stored.name](event=stored.event)
         cls = self.class_of(Command, stored.name)
         return cls and cls(event=stored.event, initial=stored.initial)
@@ -75,7 +75,7 @@ class _StoredState(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _StoredCommand(_StoredState, frozen=True, forbid_unknown_fields=True):
     event: str | None = None
-    initial: Literal[True] | None = None
+    initial: bool | None = None
 
 
 _STATES = msgspec.json.Decoder(_StoredState)
