@@ -102,20 +102,28 @@ BUGS = {
         [
             Change(
                 "stores.sqlite",
-                r'(connection\.execute\("BEGIN IMMEDIATE"\)[^~]*?)'
-                r"(try:\s+)connection\.execute\(\"COMMIT\"\)",
-                r'connection.in_transaction and connection.execute("COMMIT"); \1\2pass',
+                r'(cursor\.execute\("BEGIN IMMEDIATE"\)[^~]*?)'
+                r"(try:\s+)cursor\.execute\(\"COMMIT\"\)",
+                r'connection.in_transaction and cursor.execute("COMMIT"); \1\2pass',
             ),
         ],
         [FILE],
     ),
     "a lost acknowledgement taken for a commit": in_service(
-        r"yield from _commit_again\([^)]*\)\n",
-        "acknowledged(asked)\n",
+        r"outcomes = yield from commit_again\([^)]*\)\n",
+        "outcomes = acknowledged(asked)\n",
+        acknowledged=acknowledged,
+    ),
+    "a lost acknowledgement of one call taken for a commit": in_service(
+        r"\[outcome\] = yield from commit_again\([^)]*\)\n",
+        "[outcome] = acknowledged(asked)\n",
         acknowledged=acknowledged,
     ),
     "a lost acknowledgement taken for a failure": in_service(
-        r"outcomes = yield from _commit_again\([^)]*\)\n", "raise\n"
+        r"outcomes = yield from commit_again\([^)]*\)\n", "raise\n"
+    ),
+    "a lost acknowledgement of one call taken for a failure": in_service(
+        r"\[outcome\] = yield from commit_again\([^)]*\)\n", "raise\n"
     ),
     "an unknown outcome told as a success": in_service(
         r"raise OutcomeUnknownError\([^~]*\) from \w+",
@@ -133,6 +141,16 @@ BUGS = {
         "        outcomes = yield from restamped(asked)\n"
         "    \\g<0>",
         restamped=restamped,
+    ),
+    "a stale decision of one call stamped anew": in_service(
+        r"if not outcome\.applied:(\n +late)",
+        "if not outcome.applied:\n"
+        "            [outcome] = yield from restamped(asked)\n"
+        "        if not outcome.applied:\\1",
+        restamped=restamped,
+    ),
+    "a conflict of one call passed over": in_service(
+        r"if not outcome\.applied:(\n +late)", r"if False:\1"
     ),
     "the log without the entity": in_memory(
         r"self\.entities\[name\] = write\.entity", "self.entities.setdefault(name, write.entity)"

@@ -45,9 +45,9 @@ BUGS = {
     ),
     "a conflict is logged all the same": Bug(
         "stores/sqlite/statements.py",
-        "        return _too_late(connection, write)\n",
-        "        connection.execute(_INSERT_TRANSITION, log[0])\n"
-        "        return _too_late(connection, write)\n",
+        "        return _too_late(cursor, write)\n",
+        "        cursor.execute(_INSERT_TRANSITION, log[0])\n"
+        "        return _too_late(cursor, write)\n",
     ),
     "the entity keeps its old state": Bug(
         f"{SQL}/queries.sql",
@@ -56,18 +56,18 @@ BUGS = {
     ),
     "the log is written without the entity": Bug(
         "stores/sqlite/statements.py",
-        "if connection.execute(statement, entity).rowcount != 1:",
-        "if not write.expected and connection.execute(statement, entity).rowcount != 1:",
+        "if cursor.execute(statement, entity).rowcount != 1:",
+        "if not write.expected and cursor.execute(statement, entity).rowcount != 1:",
     ),
     "a checkpoint is written in a transaction of its own": Bug(
         "stores/sqlite/statements.py",
-        "    outcomes = _write(connection, writes, recorded_at) if",
+        "    outcomes = _write(cursor, writes, recorded_at) if",
         "    if terms.checkpoint is not None:\n"
         "        parameters = (*terms.checkpoint[:2], recorded_at)\n"
-        '        connection.execute(QUERIES["save_checkpoint"].positional, parameters)\n'
-        '        connection.execute("COMMIT")\n'
-        '        connection.execute("BEGIN")\n'
-        "    outcomes = _write(connection, writes, recorded_at) if",
+        '        cursor.execute(QUERIES["save_checkpoint"].positional, parameters)\n'
+        '        cursor.execute("COMMIT")\n'
+        '        cursor.execute("BEGIN")\n'
+        "    outcomes = _write(cursor, writes, recorded_at) if",
     ),
     "a small batch is not held to its checkpoint": Bug(
         "service/settle.py",
@@ -93,8 +93,8 @@ BUGS = {
     ),
     "the log is not in the order of the writes": Bug(
         "stores/sqlite/statements.py",
-        "rows = [row for _, log in bound for row in log]",
-        "rows = [row for _, log in bound[::-1] for row in log]",
+        "rows = [row for _, _, log in bound for row in log]",
+        "rows = [row for _, _, log in bound[::-1] for row in log]",
     ),
     "the log is read by entity": Bug(
         f"{SQL}/queries.sql",
@@ -129,8 +129,8 @@ BUGS = {
     ),
     "the purge of a deleted entity is not recorded": Bug(
         "service/draft.py",
-        '        return self._become(call, "command", None, token, self.loaded.now)\n',
-        '        record = self._become(call, "command", None, token, self.loaded.now)\n'
+        "        return self._take(call, None, token, self.loaded.now)\n",
+        "        record = self._take(call, None, token, self.loaded.now)\n"
         "        if self.log[-1].from_type is None:\n"
         "            self.log.pop()\n"
         "        return record\n",

@@ -30,17 +30,29 @@ class Scripted(sqlite3.Connection):
     before: tuple[str, Act] | None = None
     after: tuple[str, Act] | None = None
 
-    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-        self._act("before", statement)
-        cursor = super().execute(statement, *parameters)
-        self._act("after", statement)
-        return cursor
+    def cursor(self, factory: Any = None) -> Any:
+        """Return a cursor that acts."""
+        return super().cursor(_Acting)
 
-    def _act(self, when: str, statement: str) -> None:
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        """Execute through such a cursor."""
+        return self.cursor().execute(statement, parameters)
+
+    def act(self, when: str, statement: str) -> None:
+        """Do what is due."""
         due = getattr(self, when)
         if due is not None and statement.startswith(due[0]):
             setattr(self, when, None)
             due[1]()
+
+
+class _Acting(sqlite3.Cursor):
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        assert isinstance(self.connection, Scripted)
+        self.connection.act("before", statement)
+        cursor = super().execute(statement, parameters)
+        self.connection.act("after", statement)
+        return cursor
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ Where a class holds nothing but what msgspec brings into that form by itself, it
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -23,7 +23,8 @@ from holdfast.machine.hints import class_of
 from holdfast.machine.members import is_foreign, is_plain
 
 _JSON = msgspec.json.Encoder()
-_TIME_LENGTH = len("2026-03-14T09:26:53.589793Z")
+_encode = _JSON.encode
+_TIME_LENGTH = len('"2026-03-14T09:26:53.589793Z"')
 _SOME_TIME = datetime(2026, 3, 14, tzinfo=UTC)
 _LEAVES = frozenset((str, int, float, bool, NoneType))
 _SORTABLE = frozenset((str, int, float, bytes, date, timedelta, Decimal, UUID))
@@ -37,10 +38,12 @@ def encode_canonically(value: Any) -> bytes:
 def format_time(time: datetime) -> str:
     """Return an aware datetime as text: UTC, six fraction digits, `Z`."""
     try:
-        text = _JSON.encode(time.astimezone(UTC)).decode()[1:-1]  # eight times as fast as isoformat
+        text = _encode(time.astimezone(UTC))  # eight times as fast as isoformat
     except TypeError:
-        text = _JSON.encode(plain_time(time)).decode()[1:-1]
-    return text if len(text) == _TIME_LENGTH else f"{text[:-1]}.000000Z"
+        text = _encode(plain_time(time))
+    if len(text) == _TIME_LENGTH:
+        return text[1:-1].decode()
+    return f"{text[1:-2].decode()}.000000Z"
 
 
 def plain_time(time: datetime) -> datetime:
@@ -56,9 +59,8 @@ def plain_time(time: datetime) -> datetime:
     )  # fmt: skip
 
 
-def parse_time(text: str) -> datetime:
-    """Return the datetime that `format_time` wrote."""
-    return datetime.fromisoformat(text)
+parse_time: Callable[[str], datetime] = datetime.fromisoformat
+"""Returns the datetime that `format_time` wrote."""
 
 
 def parts_of(value: Any) -> Iterator[tuple[str, Any]]:

@@ -56,42 +56,97 @@ class _Terms(msgspec.Struct, frozen=True):
     """Whether no type bounds how deep lists and mappings are nested."""
 
 
-class Codec(Generic[T]):
+class Encoding(Generic[T]):
+    """Encodes values of some classes, each by its encoder, where the text decodes to an equal one.
+
+    Raises ValidationError, with the path, for what could not be read back as it is.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[type, Callable[[T], bytes]],
+        decode: Callable[[str | bytes], T],
+        terms: _Terms,
+    ) -> None:
+        self._encoders = encoders
+        self._decode = decode
+        self._terms = terms
+
+    def encode(self, value: T) -> tuple[str, T]:
+        """Return the JSON text of a value, and the equal value that the text decodes to."""
+        terms = self._terms
+        try:
+            text = self._encoders[type(value)](value)
+            if len(text) > _SHORT and (terms.nest_at_will or len(text) > terms.limit):
+                _expect_bounded(value, text, terms)
+            copy = self._decode(text)
+            if copy == value and _ESCAPED_NUL not in text:
+                return text.decode(), copy
+        except (*FAILURES, RecursionError):
+            pass
+        return self._encode_step_by_step(value)
+
+    def _encode_step_by_step(self, value: T) -> tuple[str, T]:
+        """Encode what seems to be unacceptable, and tell what of it is."""
+        role, hidden = self._terms.role, self._terms.hidden
+        encode = self._encoders[type(value)]
+        try:
+            text = encode(value)
+        except FAILURES as error:
+            refuse(role, error, hidden, blame(encode, value))
+        except RecursionError:
+            path = deep_path(value)
+            if path is None:  # it is the caller who has used up the stack
+                raise
+            refuse_depth(role, path, hidden)
+        if len(text) > _SHORT:
+            _expect_bounded(value, text, self._terms)
+        try:
+            copy = self._decode(text)
+        except FAILURES as error:
+            refuse_unread(role, value, error, hidden)
+        try:
+            altered = copy != value
+        except ArithmeticError:  # a signalling NaN
+            altered = True
+        if altered:
+            refuse_altered(role, value, copy, hidden)
+        if _ESCAPED_NUL in text:
+            refuse_nul(role, msgspec.json.decode(text), hidden)
+        return text.decode(), copy
+
+
+class Codec(Encoding[T]):
     """Encodes and decodes the members of one union."""
 
     def __init__(self, role: str, members: Sequence[type]) -> None:
         self.role = role
         self.names: dict[type, str] = {member: tag_of(member) for member in members}
         self._refuse_unknown: Callable[[str | bytes], object] | None
-        self._decode: Callable[[str | bytes], T]
         try:
             outlines = Outlines(members)
-            self._refuse_unknown, self._decode = _decoders(members, outlines)
+            self._refuse_unknown, decode = _decoders(members, outlines)
         except (TypeError, NameError, RecursionError) as error:
             raise DefinitionError(
                 f"the {role} union cannot be encoded: {error}; every name in an annotation must "
                 "exist when the machine is first used"
             ) from error
-        self._encoders: dict[type, Callable[[T], bytes]] = {
-            member: _encoder(member, outlines) for member in members
-        }
         self._redaction = Redaction(outlines)
         self._hidden = self._redaction.names
-        self._terms = _Terms(role, MAX_VALUE_BYTES, self._hidden, outlines.nest_at_will)
-
-    def encode(self, value: T) -> tuple[str, T]:
-        """Return the JSON text of a member, and the equal value that the text decodes to.
-
-        Raises ValidationError, with the path, for what could not be read back as it is.
-        """
-        return _encode_checked(value, self._encoders[type(value)], self._decode, self._terms)
+        super().__init__(
+            {member: _encoder(member, outlines) for member in members},
+            decode,
+            _Terms(role, MAX_VALUE_BYTES, self._hidden, outlines.nest_at_will),
+        )
 
     def decode(self, text: str | bytes) -> T:
         """Return the member that the text encodes; raises msgspec.DecodeError."""
         try:
             value = self._decode(text)
-            if self._refuse_unknown is not None and not self._is_written_as(value, text):
-                self._refuse_unknown(text)
+            if self._refuse_unknown is not None:
+                written = self._encoders[type(value)](value)
+                if written != (text.encode() if isinstance(text, str) else text):
+                    self._refuse_unknown(text)  # else it was read whole
             return value
         except msgspec.DecodeError as error:
             path, is_hidden = cut(split(error)[1], self._hidden)
@@ -104,11 +159,6 @@ class Codec(Generic[T]):
             raise
         except Exception as error:  # a constructor's own
             raise msgspec.ValidationError(str(error) or type(error).__name__) from error
-
-    def _is_written_as(self, value: T, text: str | bytes) -> bool:
-        """Whether a value would be written as the text that it was read from: nothing is lost."""
-        written = self._encoders[type(value)](value)
-        return written == (text.encode() if isinstance(text, str) else text)
 
     def read(self, value: Any) -> T:
         """Return the member that values describe as JSON would; raises msgspec.DecodeError."""
@@ -144,7 +194,7 @@ class Codec(Generic[T]):
         """
         if isinstance(data, Mapping):
             terms = msgspec.structs.replace(self._terms, nest_at_will=True)
-            data, _ = _encode_checked(dict(data), _JSON.encode, _MAPPING.decode, terms)
+            data, _ = _encoding_of_mappings(terms).encode(dict(data))
         try:
             _expect_shallow(data, self._terms)
             return self.decode(data)
@@ -197,17 +247,23 @@ def _draw_first(encode: Callable[[Any], bytes], outline: Outline) -> Callable[[A
     return encode_outline
 
 
-_METADATA = _Terms("metadata", MAX_METADATA_BYTES)
+def _encoding_of_mappings(terms: _Terms) -> Encoding[dict[str, Any]]:
+    return Encoding({dict: _JSON.encode}, _MAPPING.decode, terms)
 
 
-def encode_metadata(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+_METADATA = _encoding_of_mappings(_Terms("metadata", MAX_METADATA_BYTES))
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Return the JSON text of metadata, and the equal mapping that the text decodes to.
 
-    Raises ValidationError, with the path, for what is not JSON.
+    What is empty is as good as none, and has no text. Raises ValidationError, with the path, for
+    what is not JSON.
     """
     if type(metadata) is not dict and not isinstance(metadata, Mapping):
         raise ValidationError(f"metadata is a mapping, not {type(metadata).__name__}", "$")
-    return _encode_checked(dict(metadata), _JSON.encode, _MAPPING.decode, _METADATA)
+    given = dict(metadata)
+    return _METADATA.encode(given) if given else (None, {})
 
 
 def decode_metadata(text: str | None) -> dict[str, Any]:
@@ -220,35 +276,6 @@ def tag_of(member: type) -> str:
     config = getattr(member, "__struct_config__", None)
     name: str = member.__name__ if config is None else config.tag
     return name
-
-
-def _encode_checked(
-    value: T, encode: Callable[[T], bytes], decode: Callable[[bytes], T], terms: _Terms
-) -> tuple[str, T]:
-    try:
-        text = encode(value)
-    except FAILURES as error:
-        refuse(terms.role, error, terms.hidden, blame(encode, value))
-    except RecursionError:
-        path = deep_path(value)
-        if path is None:  # it is the caller who has used up the stack
-            raise
-        refuse_depth(terms.role, path, terms.hidden)
-    if len(text) > _SHORT and (terms.nest_at_will or len(text) > terms.limit):
-        _expect_bounded(value, text, terms)
-    try:
-        copy = decode(text)
-    except FAILURES as error:
-        refuse_unread(terms.role, value, error, terms.hidden)
-    try:
-        altered = copy != value
-    except ArithmeticError:  # a signalling NaN
-        altered = True
-    if altered:
-        refuse_altered(terms.role, value, copy, terms.hidden)
-    if _ESCAPED_NUL in text:
-        refuse_nul(terms.role, msgspec.json.decode(text), terms.hidden)
-    return text.decode(), copy
 
 
 def _expect_bounded(value: object, text: bytes, terms: _Terms) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextvars import Context
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from holdfast.errors import CircuitOpenError, RetriesExhaustedError, VersionConflictError
 from holdfast.service.decided import Decided
@@ -28,9 +28,12 @@ class Trail(Struct):
     @property
     def row(self) -> LogRow | None:
         """The log row that a single call made, where the store told all of it."""
-        if self.commit is None or len(self.commit.writes) != 1 or not self.outcomes[0].seal:
+        seal = self.outcomes[0].seal if self.outcomes else None
+        if self.commit is None or len(self.commit.writes) != 1 or seal is None:
             return None
-        return replace(self.commit.writes[0].log[-1], **asdict(self.outcomes[0].seal))
+        seq, recorded_at, digest = seal
+        row = self.commit.writes[0].log[-1]
+        return replace(row, seq=seq, recorded_at=recorded_at, digest=digest)
 
 
 class Attempts(Struct):

@@ -103,7 +103,7 @@ def check_call(  # noqa: PLR0917 (what `handle` takes, in its order)
     metadata_text: str | None = None
     recorded: dict[str, Any] = {}
     if metadata is not None:
-        metadata_text, recorded = _checked_metadata(metadata)
+        metadata_text, recorded = encode_metadata(metadata)
     if at is not None:
         at = check_time("at", at)
     return Call(
@@ -154,7 +154,7 @@ def check_commandless(
 ) -> Call:
     """Return a call that no handler decides: a purge, or a state that is staged."""
     id = check_id(id)
-    text, recorded = (None, {}) if metadata is None else _checked_metadata(metadata)
+    text, recorded = (None, {}) if metadata is None else encode_metadata(metadata)
     return Call(id, None, None, None, metadata=recorded, metadata_text=text, within=within)
 
 
@@ -169,8 +169,9 @@ def check_text(role: str, text: object, limit: int) -> str:
     Of a subclass, like a member of an enumeration, the plain text is returned: drivers and
     formatting would each make something else of it.
     """
-    if type(text) is not str:
-        text = plain(role, text)
+    if type(text) is str and text.isascii() and 0 < len(text) <= limit and "\0" not in text:
+        return text
+    text = plain(role, text)
     if not text:
         raise ValidationError(f"the {role} is empty")
     if "\0" in text:
@@ -233,12 +234,6 @@ def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 def is_count(number: object) -> bool:
     """Whether something is a whole number from 0 that every store can hold."""
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
-
-
-def _checked_metadata(metadata: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Encode metadata; what is empty is as good as none."""
-    text, recorded = encode_metadata(metadata)
-    return (text, recorded) if recorded else (None, {})
 
 
 def _checked_version(version: object) -> int:

@@ -22,7 +22,7 @@ from holdfast.service.lockstep import Lane, Lockstep
 from holdfast.service.requests import Begin, Plan, World
 from holdfast.service.runner import run
 from holdfast.service.settle import Begun, Terms, settle
-from holdfast.service.settle_each import begin_each, may_share
+from holdfast.service.settle_each import begin_each
 from holdfast.stores.fork import Renewed, follow_forks
 
 MAX_BEGUN = 512
@@ -179,7 +179,7 @@ class Coalescer(Renewed):
     def _begin_chains(self, chains: list[list[Ticket]]) -> None:
         """Begin chains in one lane; those with limits of their own have one each."""
         shared: list[list[Ticket]] = []
-        shares = may_share(self._binding)
+        shares = self._binding.is_plain
         for chain in chains:
             if shares and not chain[0].alone:
                 shared.append(chain)

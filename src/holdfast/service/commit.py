@@ -29,13 +29,14 @@ def commit(retry: Retry, asked: Commit, attempts: Attempts | None = None) -> Pla
     try:
         outcomes: list[Outcome] = yield asked
     except CommitUncertainError as error:
-        outcomes = yield from _commit_again(retry, asked, error, attempts)
+        outcomes = yield from commit_again(retry, asked, error, attempts)
     return outcomes
 
 
-def _commit_again(
+def commit_again(
     retry: Retry, asked: Commit, uncertain: CommitUncertainError, attempts: Attempts | None
 ) -> Plan[list[Outcome]]:
+    """Send a commit again whose outcome the store did not know; raises OutcomeUnknownError."""
     now: float = yield Clock()
     ends_at = now + retry.budget_seconds if attempts is None else attempts.ends_at
     for attempt in range(1, retry.attempts + 1):

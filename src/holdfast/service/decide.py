@@ -30,6 +30,8 @@ class Binding:
         self.machine = machine
         self.deps = deps
         self.retry = retry
+        self.is_plain = retry.breaker is None and not machine.is_async and machine.hooks is None
+        """Whether a first attempt asks nothing but the store, and calls nobody but handlers."""
         self.contention = Contention()
         self.is_joined = False
         """Whether it is the caller who commits what is written."""
@@ -109,7 +111,7 @@ def decide(
     decisions = []
     drawn = iter(tokens)
     for group, entity in zip(groups, loaded, strict=True):
-        draft = Draft(binding.machine, group.id, entity, together)
+        draft = Draft.of(binding.machine, group.id, entity, together)
         decisions.append(_decide(binding, draft, group.calls, drawn))
     return decisions
 
@@ -146,7 +148,7 @@ def decide_awaiting(
     decisions = []
     drawn = iter(tokens)
     for group, entity in zip(groups, loaded, strict=True):
-        draft = Draft(binding.machine, group.id, entity, together)
+        draft = Draft.of(binding.machine, group.id, entity, together)
         answers: list[Answer] = []
         decided: list[Decided | None] = []
         failed = False

@@ -10,6 +10,7 @@ from copy import copy
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from holdfast.errors import (
@@ -28,52 +29,41 @@ from holdfast.service.call import Call, Choose
 from holdfast.service.decided import Decided
 from holdfast.service.keys import made_by
 from holdfast.service.origin import named, note
-from holdfast.service.records import AnyMachine, decode
+from holdfast.service.records import AnyMachine, decode_state
 from holdfast.stores.contract import Applied, EntityRow, Loaded, LogRow, Write
 
 SCHEMA_VERSION = 1
 """Goes with every payload, for the migrations that upcasting will do."""
+_ABSENT = None, None, SCHEMA_VERSION, "", "", 0, ""
 
 
-class Draft:
-    """An entity while commands for it are decided: first as loaded, then as each leaves it.
+class Draft(Struct, eq=False):
+    """An entity while commands for it are decided: first as loaded, then as each leaves it."""
 
-    `row` is the entity as it is so far. `together` has the ids of those that are written with it
-    or not at all.
-    """
+    machine: AnyMachine
+    id: str
+    loaded: Loaded
+    row: EntityRow
+    """The entity as it is so far; its digest is that of the last version that is stored."""
+    together: Container[str] = ()
+    """The ids of those that are written with it or not at all."""
+    log: list[LogRow] = []
+    made: dict[str, tuple[Call, Record[Any]]] = {}
+    """What was decided under a key."""
+    purged: bool = False
+    asked: Decided | None = None
+    chosen: Call | None = None
+    """What a call without a command was completed to."""
+    decided: list[Decided] = []
+    """What was decided, where hooks are to see it."""
 
-    __slots__ = (
-        "asked",
-        "chosen",
-        "decided",
-        "id",
-        "loaded",
-        "log",
-        "machine",
-        "made",
-        "purged",
-        "row",
-        "together",
-    )
-
-    def __init__(
-        self, machine: AnyMachine, id: str, loaded: Loaded, together: Container[str] = ()
-    ) -> None:
-        self.machine = machine
-        self.id = id
-        self.loaded = loaded
-        self.together = together
-        self.row = loaded.entity or EntityRow(
-            machine.name, id, 0, None, None, SCHEMA_VERSION, "", "", 0, ""
-        )
-        self.log: list[LogRow] = []
-        self.made: dict[str, tuple[Call, Record[Any]]] = {}
-        self.purged = False
-        self.asked: Decided | None = None
-        self.chosen: Call | None = None
-        """What a call without a command was completed to."""
-        self.decided: list[Decided] = []
-        """What was decided, where hooks are to see it."""
+    @classmethod
+    def of(
+        cls, machine: AnyMachine, id: str, loaded: Loaded, together: Container[str] = ()
+    ) -> Draft:
+        """Return the entity as it was loaded."""
+        row = loaded.entity or EntityRow(machine.name, id, 0, *_ABSENT)
+        return cls(machine, id, loaded, row, together)
 
     def copy(self) -> Draft:
         """Return the entity as it is so far; what is decided on the one, the other never sees."""
@@ -105,9 +95,7 @@ class Draft:
         never sees.
         """
         row = self.row
-        if row.state_type is None:
-            return None
-        return decode(self.machine, self.id, row.version, "state", row.state)
+        return None if row.state_type is None else decode_state(self.machine, row)
 
     def answer(self, call: Call, deps: Any, token: str) -> Record[Any]:
         """Decide one command and take its result over."""
@@ -118,7 +106,8 @@ class Draft:
             if record is not None:
                 return record
         context = self.context(call, token)
-        before = self.state
+        row = self.row
+        before = None if row.state_type is None else decode_state(self.machine, row)
         try:
             state = self.machine.step(before, call.command, deps, context)
             if self.machine.hooks is not None:
@@ -128,7 +117,7 @@ class Draft:
         except Exception as error:
             note(error, self.machine, self.id, call)
             raise
-        return self.take(call, context, state)
+        return self._take(call, state, token, context.now)
 
     def _choose(self, call: Call, choose: Choose, deps: Any) -> Call:
         """Complete a call for the entity as it is; what its key made counts before its version."""
@@ -161,7 +150,7 @@ class Draft:
         except Exception as error:
             note(error, self.machine, self.id, call)
             raise
-        return self.take(call, context, state)
+        return self._take(call, state, token, context.now)
 
     def ask_guards(self, call: Call, deps: Any, before: Any, after: Any) -> None:
         """Raise GuardFailedError where a guard refuses what was decided; else take note of it."""
@@ -224,18 +213,6 @@ class Draft:
         version = 0 if row.state_type is None else row.version
         return Context(now, token, self.id, version, call.metadata)
 
-    def take(self, call: Call, context: Context, state: Any) -> Record[Any]:
-        """Take over what the handler returned, and return the record of it."""
-        if state is None and self.row.state_type is None:
-            raise DefinitionError(
-                f"the handler of {call.command_type} returned None where there is no "
-                f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
-            )
-        record = self._become(call, "command", state, context.token, context.now)
-        if call.key is not None:
-            self.made[call.key] = call, record
-        return record
-
     def _expect(self, call: Call) -> None:
         """Raise what forbids the command whatever its handler says."""
         if call.expected_version is not None and call.expected_version != self.live_version:
@@ -270,28 +247,32 @@ class Draft:
         """Return what makes the answers true: one write, or none where nothing changes."""
         if not self.log:
             return []
-        row = self.loaded.entity
-        expected, digest = (0, "") if row is None else (row.version, row.digest)
-        return [Write(expected, digest, self.row, tuple(self.log), self.purged)]
+        row, stored = self.row, self.loaded.entity
+        expected = 0 if stored is None else stored.version
+        return [Write(expected, row.digest, row, tuple(self.log), self.purged)]
 
     def stage(self, call: Call, state: Any, token: str) -> Record[Any]:
         """Take over a state that no handler decided; the log says that it was staged."""
-        return self._become(call, "staged", state, token, self.loaded.now)
+        return self._take(call, state, token, self.loaded.now, "staged")
 
     def _purge(self, call: Call, token: str) -> Record[Any]:
         if self.loaded.entity is None:
             raise NotFoundError(self.machine.name, self.id)
         self.purged = True
-        return self._become(call, "command", None, token, self.loaded.now)
+        return self._take(call, None, token, self.loaded.now)
 
-    def _become(self, call: Call, kind: Kind, state: Any, token: str, now: datetime) -> Record[Any]:
-        """Become what the command leads to, None being a deletion; return the record of it."""
+    def _take(
+        self, call: Call, state: Any, token: str, now: datetime, kind: Kind = "command"
+    ) -> Record[Any]:
+        """Take over what a call leads to, None being a deletion; return the record of it."""
         before = self.row
         machine = before.machine
         version = before.version + 1
         at = created_at = format_time(now)
         created = now
         if state is None:
+            if before.state_type is None and not call.purge:
+                raise self._nothing_to_delete(call)
             shown = None if call.purge else self.state
             to_type = text = text_version = None
             kind = "deletion"
@@ -340,7 +321,16 @@ class Draft:
                 "",
             )
         )
-        return Record(machine, self.id, version, shown, created, now, state is None)
+        record = Record(machine, self.id, version, shown, created, now, state is None)
+        if call.key is not None:
+            self.made[call.key] = call, record
+        return record
+
+    def _nothing_to_delete(self, call: Call) -> DefinitionError:
+        return DefinitionError(
+            f"the handler of {call.command_type} returned None where there is no "
+            f"{self.machine.name} to delete; to refuse, raise CommandRejectedError"
+        )
 
     def _unstorable(self, call: Call, error: ValidationError) -> ValidationError:
         entity = entity_name(self.machine.name, self.id)

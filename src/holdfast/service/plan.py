@@ -42,6 +42,7 @@ from holdfast.service.requests import Begin, Load, Plan
 from holdfast.service.retry import Retry
 from holdfast.service.settle import USUAL, Terms, settle
 from holdfast.service.settle_each import settle_each
+from holdfast.service.settle_one import settle_one
 from holdfast.stores.contract import Checkpoint, Key, OnCommit, Shield, Store
 
 S = TypeVar("S")
@@ -97,6 +98,8 @@ class Plans(Reads[S, C, D]):
         A plan could not raise the error unchanged: a StopIteration that a handler lets slip would
         become a RuntimeError in it.
         """
+        if self.binding.is_plain and timeout_seconds is None and trail is None:
+            return settle_one(self.binding, call)
         self.expect_object()
         terms = USUAL
         if timeout_seconds is not None:

@@ -46,7 +46,10 @@ def record_of(machine: AnyMachine, applied: Applied) -> Record[Any]:
 
 def decode_state(machine: AnyMachine, row: EntityRow) -> Any:
     """Return the state of an entity's row; raises DecodeError."""
-    return decode(machine, row.id, row.version, "state", row.state)
+    try:
+        return machine.state_codec.decode(row.state or "")
+    except msgspec.DecodeError as error:
+        return _former(machine, row.id, row.version, "state", row.state, error)
 
 
 def decode_transition(machine: AnyMachine, row: LogRow) -> Transition[Any, Any]:
@@ -87,10 +90,17 @@ def decode(machine: AnyMachine, id: str, version: int, role: str, text: str | No
     try:
         return codec.decode(text or "")
     except msgspec.DecodeError as error:
-        former = machine.former and machine.former.read(role, text or "")
-        if former is not None:
-            return former
-        raise DecodeError(
-            f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
-            f"read by this code: {error}; {_UNREADABLE}"
-        ) from error
+        return _former(machine, id, version, role, text, error)
+
+
+def _former(  # noqa: PLR0917 (what `decode` takes, and what came of it)
+    machine: AnyMachine, id: str, version: int, role: str, text: str | None, error: Exception
+) -> Any:
+    """Return what former code meant by a text; raises DecodeError where that is not known."""
+    former = machine.former and machine.former.read(role, text or "")
+    if former is not None:
+        return former
+    raise DecodeError(
+        f"the {role} of {entity_name(machine.name, id)} at version {version} cannot be "
+        f"read by this code: {error}; {_UNREADABLE}"
+    ) from error

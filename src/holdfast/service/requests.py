@@ -69,7 +69,7 @@ class Begin(Ask, frozen=True, gc=False):
         return world.clock(), world.tokens(self.calls)
 
 
-class Load(Ask, frozen=True):
+class Load(Ask, frozen=True, gc=False):
     """Entities, and what their keys made."""
 
     keys: Sequence[Key]

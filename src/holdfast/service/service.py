@@ -198,9 +198,9 @@ class Service(Generic[S, C, D]):
 
         That is the one that a hook is in, and one that the store itself finds.
         """
-        if self.plans.binding.is_joined:
-            return self
         within, around = innermost(), self.store.around()
+        if (within is None and around is None) or self.plans.binding.is_joined:
+            return self
         if within is not None:
             within = within.found(self.store)
         busy = () if within is None else within.held

@@ -24,7 +24,7 @@ def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Ans
 
     Answers with each group's own answers. A group that comes too late goes on alone.
     """
-    if not may_share(binding):
+    if not binding.is_plain:
         alone = yield from together([settle(binding, (group,)) for group in groups])
         return [_each(group, result) for group, result in zip(groups, alone, strict=True)]
     begun = yield from begin_each(binding, groups)
@@ -33,12 +33,6 @@ def settle_each(binding: Binding, groups: Sequence[Group]) -> Plan[list[list[Ans
     for place, result in zip(going_on, ended, strict=True):
         begun[place] = _each(groups[place], result)
     return begun
-
-
-def may_share(binding: Binding) -> bool:
-    """Whether groups may be begun in one plan."""
-    machine = binding.machine
-    return binding.retry.breaker is None and not machine.is_async and machine.hooks is None
 
 
 def begin_each(

@@ -311,7 +311,7 @@ class Stage:
             if touched is None:
                 together = self._together.setdefault(plans.binding, set())
                 together.add(id)
-                draft = Draft(plans.machine, id, loaded, together)
+                draft = Draft.of(plans.machine, id, loaded, together)
                 touched = self._touched[name, id] = Touched(draft, plans.binding)
             else:
                 touched.draft.learn(loaded.applied)

@@ -67,7 +67,7 @@ class Applied(NamedTuple):
     """The state before the row; what a deletion is answered with."""
 
 
-class Loaded(Struct, frozen=True):
+class Loaded(Struct, frozen=True, gc=False):
     """An entity as it is now, and the store's time."""
 
     entity: EntityRow | None
@@ -77,7 +77,7 @@ class Loaded(Struct, frozen=True):
     """What those of the keys made that were used before."""
 
 
-class Write(Struct, frozen=True):
+class Write(Struct, frozen=True, gc=False):
     """One entity's new row and the log rows that lead to it, to be written whole or not at all."""
 
     expected: int
@@ -105,13 +105,11 @@ class Check(Struct, frozen=True):
     """Whether it is a deleted entity at that version; for whoever is told of the conflict."""
 
 
-class Seal(Struct, frozen=True, gc=False):
-    """What a store adds to a log row as it writes it."""
+Seal = tuple[int, str, str]
+"""What a store adds to a log row as it writes it: `seq`, `recorded_at` and `digest`.
 
-    seq: int
-    """0 where readers of the log give it."""
-    recorded_at: str
-    digest: str
+`seq` is 0 where readers of the log give it.
+"""
 
 
 class Outcome(Struct, frozen=True, gc=False):

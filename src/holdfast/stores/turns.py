@@ -43,8 +43,8 @@ class Turns:
         Raises StoreError in the midst of what the same thread does in its turn: it would wait for
         itself.
         """
-        thread = get_ident()
-        if self._holder == thread:
+        holder = self._holder
+        if holder is not None and holder == get_ident():
             if not wait_seconds:
                 return TAKEN
             raise in_the_midst(self._name)
@@ -52,7 +52,7 @@ class Turns:
             if not self._lock.acquire(True, wait_seconds):
                 return TAKEN
             try:
-                self._holder = thread
+                self._holder = get_ident()
                 return act(*given)
             finally:
                 self._holder = None

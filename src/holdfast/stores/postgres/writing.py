@@ -215,7 +215,7 @@ def _seal(entries: Sequence[Entry]) -> Seal | None:
     *_, recorded_at, digest = entries[-1][: -len(_NO_END)]
     assert recorded_at is not None
     assert digest is not None
-    return Seal(0, recorded_at, digest)
+    return 0, recorded_at, digest
 
 
 def _release(sql: Statements, held: dict[Name, Held], written: Sequence[Write]) -> Steps[None]:

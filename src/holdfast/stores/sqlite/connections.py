@@ -37,7 +37,8 @@ class Connections:
         self._url = file.url
         self._clock = clock
         self._turns = Turns(file.url)  # at the writer
-        self._reads_beside = not file.in_memory and file.mode != "ro"
+        self._is_read_only = file.mode == "ro"
+        self._reads_wait = file.in_memory or self._is_read_only  # there is but one connection
         self._writer: sqlite3.Connection | None = None
         self._stamp: Stamp | None = None  # of a file that the writer takes to be still
         self._readers: list[sqlite3.Connection] = []
@@ -50,16 +51,26 @@ class Connections:
 
         A transaction that `read` begins ends with it.
         """
-        patience = 0 if self._reads_beside else FOR_EVER
-        result = self._turns.take(patience, self._read_on_writer, read, given)
+        if self._reads_wait:
+            act = self._read_still if self._is_read_only else self._read_on
+            return cast("T", self._turns.take(FOR_EVER, act, read, given))
+        result = self._turns.take(0, self._read_on, read, given)
         return self._read_beside(read, given) if result is TAKEN else result
 
-    def _read_on_writer(self, read: Callable[..., T], given: tuple[Any, ...]) -> T:
-        if self._file.mode == "ro":
-            return self._read_still(read, given)
-        connection = self._writer or self.open_writer()
+    def _read_on(
+        self,
+        read: Callable[..., T],
+        given: tuple[Any, ...],
+        reader: sqlite3.Connection | None = None,
+    ) -> T:
+        """Read on a reader, or else on the writer; end the transaction that `read` began."""
+        connection = reader or self._writer or self.open_writer()
         try:
-            return _read_on(connection, read, given)
+            try:
+                return read(connection, *given)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
         except ERRORS as error:
             raise store_error("read", self._url, error) from error
 
@@ -70,7 +81,7 @@ class Connections:
         try:
             self._begin_reading(this)
             connection = self._idle_reader() or self._file.connect()
-            return _read_on(connection, read, given)
+            return self._read_on(read, given, connection)
         except ERRORS as error:
             raise store_error("read", self._url, error) from error
         finally:
@@ -90,10 +101,10 @@ class Connections:
         while True:
             connection = self.open_writer()
             try:
-                result = _read_on(connection, read, given)
-            except ERRORS as error:
+                result = self._read_on(read, given, connection)
+            except StoreError:
                 if self._is_undisturbed():
-                    raise store_error("read", self._url, error) from error
+                    raise
             else:
                 if self._is_undisturbed():
                     return result
@@ -108,17 +119,17 @@ class Connections:
 
     def write_at_once(self, apply: Callable[..., T], *given: Any) -> T | Taken:
         """Do as `write` does, unless another thread has the writer; then nothing was done."""
-        if self._file.mode == "ro":
+        if self._is_read_only:
             raise self._read_only()
         return self._turns.take(0, self._transact, apply, given)
 
     def write(self, timeout_seconds: float | None, apply: Callable[..., T], *given: Any) -> T:
-        """Apply in a transaction; where `apply` raises, nothing is written.
+        """Apply in a transaction, through a cursor; where `apply` raises, nothing is written.
 
         Waits for other writers, threads and processes together, as long as the file allows, and
         no longer than the timeout.
         """
-        if self._file.mode == "ro":
+        if self._is_read_only:
             raise self._read_only()
         patience = self._file.busy_timeout_seconds
         if timeout_seconds is None:
@@ -155,12 +166,13 @@ class Connections:
     def _transact(self, apply: Callable[..., T], given: tuple[Any, ...]) -> T:
         connection = self._writer or self.open_writer()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            result = apply(connection, *given)
+            cursor = connection.cursor()  # one for all, as each takes time to make
+            cursor.execute("BEGIN IMMEDIATE")
+            result = apply(cursor, *given)
             if connection is not self._writer:
                 raise forked_within(self._url)
             try:
-                connection.execute("COMMIT")
+                cursor.execute("COMMIT")
             except sqlite3.Error as error:
                 raise self._commit_error(connection, error) from error
             return result
@@ -197,7 +209,7 @@ class Connections:
                 f"SQLite {sqlite3.sqlite_version} is too old; this Python needs a library of "
                 f"{'.'.join(map(str, OLDEST_SQLITE))} or later"
             )
-        read_only = self._file.mode == "ro"
+        read_only = self._is_read_only
         self._stamp = stamp_of_still(self._file.path) if read_only else None
         connection = self._file.connect(still=self._stamp is not None)
         try:
@@ -291,15 +303,6 @@ class Connections:
     def _drop_readers(self) -> None:
         while self._readers:
             self._readers.pop().close()
-
-
-def _read_on(connection: sqlite3.Connection, read: Callable[..., T], given: tuple[Any, ...]) -> T:
-    """Read, and end the transaction that `read` began."""
-    try:
-        return read(connection, *given)
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 def _busy_timeout(seconds: float) -> str:

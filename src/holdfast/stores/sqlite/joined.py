@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -78,7 +78,7 @@ class Joined:
         """Apply in a savepoint; where it raises, or keeps its work back, nothing is written."""
         try:
             with self._borrowed() as connection, _patience(connection, timeout_seconds):
-                return _apply(connection, apply, given)
+                return _apply(connection.cursor(), apply, given)
         except ERRORS as error:
             raise store_error("write", self._url, error) from error
 
@@ -87,7 +87,7 @@ class Joined:
         try:
             self._expect_open()
             with self._turn.lock:
-                return _apply(self._connection, lambda _: act(*given), ())
+                return _apply(_cursor(self._connection), lambda _: act(*given), ())
         except ERRORS as error:
             raise store_error("write", self._url, error) from error
 
@@ -155,9 +155,8 @@ class Within(Joined):
         try:
             with self._turn.lock:
                 self._expect_open()
-                if self._is_bare:
-                    return apply(self._connection, *given)
-                return _apply(self._connection, apply, given)
+                cursor = self._connection.cursor()
+                return apply(cursor, *given) if self._is_bare else _apply(cursor, apply, given)
         except KeptBack as kept:
             return cast("T", kept.result)
         except ERRORS as error:
@@ -190,26 +189,26 @@ class _Borrowed:
     def text_factory(self, factory: Any) -> None:
         self._connection.text_factory = factory
 
-    def cursor(self, factory: type[sqlite3.Cursor]) -> sqlite3.Cursor:
-        return self._connection.cursor(factory)
+    def cursor(self) -> sqlite3.Cursor:
+        return _cursor(self._connection)
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
-        return self._cursor().execute(statement, parameters)
-
-    def executemany(self, statement: str, rows: Sequence[Any]) -> sqlite3.Cursor:
-        return self._cursor().executemany(statement, rows)
-
-    def _cursor(self) -> sqlite3.Cursor:
-        cursor = self._connection.cursor(sqlite3.Cursor)
-        cursor.row_factory = None
-        return cursor
+        return self.cursor().execute(statement, parameters)
 
 
-def _apply(connection: sqlite3.Connection, apply: Callable[..., T], given: tuple[Any, ...]) -> T:
+def _cursor(connection: sqlite3.Connection) -> sqlite3.Cursor:
+    """Return a cursor as statements expect one, whatever the connection's owner has them made."""
+    cursor = connection.cursor(sqlite3.Cursor)
+    cursor.row_factory = None
+    return cursor
+
+
+def _apply(cursor: sqlite3.Cursor, apply: Callable[..., T], given: tuple[Any, ...]) -> T:
+    connection = cursor.connection
     connection.execute("SAVEPOINT holdfast")
     is_kept = False
     try:
-        result = apply(connection, *given)
+        result = apply(cursor, *given)
         is_kept = True
     except KeptBack as kept:
         return cast("T", kept.result)

@@ -23,9 +23,9 @@ from holdfast.stores.contract import (
     Loaded,
     LogRow,
     Outcome,
-    Seal,
     Write,
     all_or_none,
+    expect_batch,
     judge,
 )
 from holdfast.stores.digests import digest_of
@@ -44,9 +44,12 @@ _INSERT_TRANSITION = QUERIES["insert_transition"].positional
 def load(connection: sqlite3.Connection, keys: Sequence[Key], clock: Clock) -> list[Loaded]:
     """Read entities, and what their keys made, as of one moment."""
     now = clock().astimezone(UTC)
-    if len(keys) == 1 and not keys[0].keys:
-        row = connection.execute(_LOAD, (keys[0].machine, keys[0].id)).fetchone()
-        return [_loaded(row, now, {})]
+    if len(keys) == 1:
+        key = keys[0]
+        if not key.keys:
+            row = connection.execute(_LOAD, (key.machine, key.id)).fetchone()
+            return [_loaded(row, now, {})]
+    expect_batch(keys)
     wanted = json.dumps([(key.machine, key.id) for key in keys], ensure_ascii=False)
     begin_moment(connection)
     rows = connection.execute(QUERIES["load_many"].positional, (wanted,)).fetchall()
@@ -65,14 +68,12 @@ def begin_moment(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")
 
 
-def write_each(
-    connection: sqlite3.Connection, writes: Sequence[Write], clock: Clock
-) -> list[Outcome]:
+def write_each(cursor: sqlite3.Cursor, writes: Sequence[Write], clock: Clock) -> list[Outcome]:
     """Write the entities that are at the expected version, and their log rows."""
     recorded_at = format_time(clock())
     if len(writes) == 1:
-        return [_write_one(connection, writes[0], _bind(writes[0], recorded_at))]
-    return _write(connection, writes, recorded_at)
+        return [_write_one(cursor, writes[0], recorded_at)]
+    return _write(cursor, writes, recorded_at)
 
 
 def rows_of(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[Any]:
@@ -105,16 +106,16 @@ class Terms(Struct, frozen=True):
 
 
 def write_on_terms(
-    connection: sqlite3.Connection, writes: Sequence[Write], terms: Terms, clock: Clock
+    cursor: sqlite3.Cursor, writes: Sequence[Write], terms: Terms, clock: Clock
 ) -> list[Outcome]:
     """Write where the terms hold; raises KeptBack, which reports what does not."""
     recorded_at = format_time(clock())
-    outcomes = _write(connection, writes, recorded_at) if writes else []
-    outcomes += [_is_at(connection, check) for check in terms.checks]
+    outcomes = _write(cursor, writes, recorded_at) if writes else []
+    outcomes += [_is_at(cursor, check) for check in terms.checks]
     checkpoint = terms.checkpoint
     is_late = False
     if checkpoint is not None:
-        outcomes.append(_judged(connection, checkpoint, writes))
+        outcomes.append(_judged(cursor, checkpoint, writes))
         is_late = not outcomes[-1].applied
     if terms.atomic or terms.checks or is_late:
         settled = all_or_none(writes, outcomes)
@@ -122,12 +123,12 @@ def write_on_terms(
             raise KeptBack(settled)
     if checkpoint is not None:
         parameters = (checkpoint.name, checkpoint.position, recorded_at)
-        connection.execute(QUERIES["save_checkpoint"].positional, parameters)
+        cursor.execute(QUERIES["save_checkpoint"].positional, parameters)
     return outcomes
 
 
-_Bound = tuple[tuple[Any, ...], list[tuple[Any, ...]]]
-"""A write as the parameters of its statements: of the entity, and of each row of the log."""
+_Bound = tuple[str, tuple[Any, ...], list[tuple[Any, ...]]]
+"""The statement that writes an entity, its parameters, and those of each row of the log."""
 
 
 def _bind(write: Write, recorded_at: str) -> _Bound:
@@ -137,100 +138,109 @@ def _bind(write: Write, recorded_at: str) -> _Bound:
     for row in write.log:
         digest = digest_of(digest, row, recorded_at)
         log.append(astuple(row)[1:-2] + (recorded_at, digest))  # noqa: RUF005 (half the time)
-    columns = astuple(write.entity)
-    if write.expected:
-        return (*columns[2:-1], digest, *columns[:2], write.expected), log
-    return (*columns[:-1], digest), log
+    entity = write.entity
+    if not write.expected:
+        return _INSERT_ENTITY, (*astuple(entity)[:-1], digest), log
+    parameters = (
+        entity.version,
+        entity.state_type,
+        entity.state,
+        entity.schema_version,
+        entity.created_at,
+        entity.updated_at,
+        entity.entered_version,
+        digest,
+        entity.machine,
+        entity.id,
+        write.expected,
+    )
+    return _UPDATE_ENTITY, parameters, log
 
 
-def _write(
-    connection: sqlite3.Connection, writes: Sequence[Write], recorded_at: str
-) -> list[Outcome]:
-    bound = [_bind(write, recorded_at) for write in writes]
-    entities = [entity for entity, _ in bound]
-    if len(writes) > 1 and _write_all_entities(connection, writes, entities):
-        rows = [row for _, log in bound for row in log]
-        connection.executemany(_INSERT_TRANSITION, rows)
-        return [Outcome(True, write.entity.version) for write in writes]
-    return [_write_one(connection, write, each) for write, each in zip(writes, bound, strict=True)]
+def _write(cursor: sqlite3.Cursor, writes: Sequence[Write], recorded_at: str) -> list[Outcome]:
+    if len(writes) > 1 and _are_alike(writes):
+        bound = [_bind(write, recorded_at) for write in writes]
+        if _write_all_entities(cursor, bound[0][0], [entity for _, entity, _ in bound]):
+            rows = [row for _, _, log in bound for row in log]
+            cursor.executemany(_INSERT_TRANSITION, rows)
+            return [Outcome(True, write.entity.version) for write in writes]
+    return [_write_one(cursor, write, recorded_at) for write in writes]
 
 
-def _write_one(connection: sqlite3.Connection, write: Write, bound: _Bound) -> Outcome:
-    entity, log = bound
-    statement = _UPDATE_ENTITY if write.expected else _INSERT_ENTITY
-    if connection.execute(statement, entity).rowcount != 1:
-        return _too_late(connection, write)
+def _write_one(cursor: sqlite3.Cursor, write: Write, recorded_at: str) -> Outcome:
+    statement, entity, log = _bind(write, recorded_at)
+    if cursor.execute(statement, entity).rowcount != 1:
+        return _too_late(cursor, write)
     if write.purge:
-        _purge(connection, write)
+        _purge(cursor, write)
     seal = None
     for row in log:
-        seq = connection.execute(_INSERT_TRANSITION, row).lastrowid
+        seq = cursor.execute(_INSERT_TRANSITION, row).lastrowid
         assert seq is not None
-        seal = Seal(seq, *row[-2:])
-    return Outcome(True, write.entity.version, seal=seal)
+        seal = seq, recorded_at, row[-1]
+    return Outcome(True, write.entity.version, False, False, seal)
+
+
+def _are_alike(writes: Sequence[Write]) -> bool:
+    """Whether all update an entity, or all create one, and none purges its log."""
+    if any(write.purge for write in writes):
+        return False
+    return len({write.expected > 0 for write in writes}) == 1
 
 
 def _write_all_entities(
-    connection: sqlite3.Connection, writes: Sequence[Write], rows: Sequence[tuple[Any, ...]]
+    cursor: sqlite3.Cursor, statement: str, rows: Sequence[tuple[Any, ...]]
 ) -> bool:
     """Update many entities in one go, or create them; where one is too late, none is written."""
-    if any(write.purge for write in writes):
-        return False
-    if all(write.expected for write in writes):
-        statement = _UPDATE_ENTITY
-    elif not any(write.expected for write in writes):
-        statement = _INSERT_ENTITY
-    else:
-        return False
-    connection.execute("SAVEPOINT batch")
-    done = connection.executemany(statement, rows).rowcount == len(rows)
+    cursor.execute("SAVEPOINT batch")
+    done = cursor.executemany(statement, rows).rowcount == len(rows)
     if not done:
-        connection.execute("ROLLBACK TO batch")
-    connection.execute("RELEASE batch")
+        cursor.execute("ROLLBACK TO batch")
+    cursor.execute("RELEASE batch")
     return done
 
 
-def _too_late(connection: sqlite3.Connection, write: Write) -> Outcome:
+def _too_late(cursor: sqlite3.Cursor, write: Write) -> Outcome:
     """Tell a conflict from a write that was stored before its acknowledgement was lost."""
     entity = write.entity
-    version, gone = _version(connection, entity.machine, entity.id)
+    version, gone = _version(cursor, entity.machine, entity.id)
     if write.log and write.log[0].token is not None:
         first = write.log[0]
         parameters = (first.machine, first.id, first.version)
-        stored = connection.execute(QUERIES["load_token"].positional, parameters).fetchone()
+        stored = cursor.execute(QUERIES["load_token"].positional, parameters).fetchone()
         if stored is not None and stored[0] == first.token:
             return Outcome(True, version, found=True)
     return Outcome(False, version, deleted=gone)
 
 
-def _is_at(connection: sqlite3.Connection, check: Check) -> Outcome:
+def _is_at(cursor: sqlite3.Cursor, check: Check) -> Outcome:
     """Tell whether an entity is at a version."""
-    version, gone = _version(connection, check.machine, check.id)
+    version, gone = _version(cursor, check.machine, check.id)
     if version == check.version:
         return Outcome(True, version)
     return Outcome(False, version, deleted=gone)
 
 
-def _version(connection: sqlite3.Connection, machine: str, id: str) -> tuple[int, bool]:
+def _version(
+    source: sqlite3.Connection | sqlite3.Cursor, machine: str, id: str
+) -> tuple[int, bool]:
     """Return the version of an entity, 0 where it has no row, and whether it is deleted."""
-    row = connection.execute(_LOAD_VERSION, (machine, id)).fetchone()
+    row = source.execute(_LOAD_VERSION, (machine, id)).fetchone()
     return (0, False) if row is None else (row[0], bool(row[1]))
 
 
-def _judged(
-    connection: sqlite3.Connection, checkpoint: Checkpoint, writes: Sequence[Write]
-) -> Outcome:
+def _judged(cursor: sqlite3.Cursor, checkpoint: Checkpoint, writes: Sequence[Write]) -> Outcome:
     """Tell whether a checkpoint may be moved."""
     query = QUERIES["load_checkpoint"].positional
-    row = connection.execute(query, (checkpoint.name,)).fetchone()
+    row = cursor.execute(query, (checkpoint.name,)).fetchone()
     return judge(checkpoint, None if row is None else row[0], writes)
 
 
-def _purge(connection: sqlite3.Connection, write: Write) -> None:
+def _purge(cursor: sqlite3.Cursor, write: Write) -> None:
     entity = {"machine": write.entity.machine, "id": write.entity.id}
-    connection.execute(QUERIES["begin_purge"].text, entity)
-    connection.execute(QUERIES["purge"].text, {**entity, "version": write.expected})
-    connection.execute(QUERIES["end_purge"].text, entity)
+    cursor.execute(QUERIES["begin_purge"].text, entity)
+    cursor.execute(QUERIES["purge"].text, {**entity, "version": write.expected})
+    cursor.execute(QUERIES["end_purge"].text, entity)
 
 
 def _loaded(row: Any, now: datetime, applied: dict[str, Applied]) -> Loaded:

@@ -85,8 +85,6 @@ class SqliteStore(Store):
 
     def load(self, keys: Sequence[Key]) -> list[Loaded]:
         """See `Store.load`."""
-        if len(keys) > 1:
-            expect_batch(keys)
         return self.connections.read(load, keys, self._clock)
 
     def commit(
@@ -102,16 +100,16 @@ class SqliteStore(Store):
         if len(writes) != 1 or checks:
             expect_batch(writes, checks)
         connections = self.connections
-        if not (atomic or checks or checkpoint is not None):
-            if timeout_seconds is not None or isinstance(connections, Joined):
-                return connections.write(timeout_seconds, write_each, writes, self._clock)
-            if not self._group.leaders:
-                outcomes = connections.write_at_once(write_each, writes, self._clock)
-                if outcomes is not TAKEN:
-                    return outcomes
-            return self._group.commit(writes)
-        terms = Terms(atomic, checks, checkpoint)
-        return connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
+        if atomic or checks or checkpoint is not None:
+            terms = Terms(atomic, checks, checkpoint)
+            return connections.write(timeout_seconds, write_on_terms, writes, terms, self._clock)
+        if timeout_seconds is not None or isinstance(connections, Joined):
+            return connections.write(timeout_seconds, write_each, writes, self._clock)
+        if not self._group.leaders:
+            outcomes = connections.write_at_once(write_each, writes, self._clock)
+            if outcomes is not TAKEN:
+                return outcomes
+        return self._group.commit(writes)
 
     def _write_together(self, writes: Sequence[Write], since: float | None) -> list[Outcome]:
         """Write in one transaction what does not depend on each other."""
@@ -125,8 +123,8 @@ class SqliteStore(Store):
             return connections.transact(act, self)
         return cast("T", connections.write(timeout_seconds, self._act_within, act))
 
-    def _act_within(self, connection: sqlite3.Connection, act: Callable[[Store], T]) -> T:
-        within = self._joined(Within(self._file, connection))
+    def _act_within(self, cursor: sqlite3.Cursor, act: Callable[[Store], T]) -> T:
+        within = self._joined(Within(self._file, cursor.connection))
         try:
             return act(within)
         finally:

@@ -120,13 +120,13 @@ def commit_many(store: Store, writes: Sequence[Write]) -> list[Outcome]:
 
 def unsealed(store: Store, write: Write, outcome: Outcome) -> Outcome:
     """Return the outcome of a write without its seal, which must be what the log has."""
-    seal = outcome.seal
-    if seal is not None:
+    if outcome.seal is not None:
+        seq, recorded_at, digest = outcome.seal
         entity = write.entity
         row = store.written(entity.machine, entity.id, entity.version)
         assert row is not None
-        assert seal.seq in {0, row.seq}
-        assert (seal.recorded_at, seal.digest) == (row.recorded_at, row.digest)
+        assert seq in {0, row.seq}
+        assert (recorded_at, digest) == (row.recorded_at, row.digest)
     return replace(outcome, seal=None)
 
 
