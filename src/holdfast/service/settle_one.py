@@ -29,7 +29,10 @@ def settle_one(binding: Binding, call: Call) -> Plan[list[Answer]]:
     [loaded] = yield Load((Key(machine.name, call.id, keys),))
     draft = Draft.of(machine, call.id, loaded)
     try:
-        record = answer(binding, draft, call, tokens[0])
+        if call.within is None:
+            record = answer(binding, draft, call, tokens[0])
+        else:
+            record = call.within.run(answer, binding, draft, call, tokens[0])
     except Exception as error:  # noqa: BLE001 (it is the answer)
         answers: list[Answer] = [error]
         attempts = Attempts(binding.retry, machine.name, call.id, started)
