@@ -42,6 +42,7 @@ LAYERS = [
         "holdfast.service.runner",
         "holdfast.service.settle",
         "holdfast.service.settle_each",
+        "holdfast.service.settle_one",
         "holdfast.service.within",
     },
     {"holdfast.stores"},

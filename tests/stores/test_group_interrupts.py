@@ -150,8 +150,9 @@ class Scene:
         while name not in self.answers and self._state() == before:
             time.sleep(0.0002)
 
-    def _state(self) -> tuple[int, int]:
-        return self.writing, len(self.group._waiting)  # pyright: ignore[reportPrivateUsage]
+    def _state(self) -> tuple[int, list[object]]:
+        """Return who writes and waits: one may leave, interrupted, as the next one comes."""
+        return self.writing, [*self.group._waiting]  # pyright: ignore[reportPrivateUsage]
 
     def _commit(self, name: str) -> None:
         try:
