@@ -65,7 +65,7 @@ def test_the_variables_of_a_generic_part_are_filled_in(
     fields: Any = [("part", kind), ("more", Attrs | None if built else int, None)]
     holder = msgspec.defstruct("Holder", fields, bases=(State,), frozen=True, tag=True)
     codec: Codec[Any] = Codec("state", [holder])
-    sound: dict[str, Any] = {"first": [] if kind is Passed[str] else 1}
+    sound: dict[str, Any] = {"first": [] if kind == Passed[str] else 1}
 
     assert codec.parse({"$type": "Holder", "part": sound}).part == kind(**sound)
     assert refusal(codec.parse, {"$type": "Holder", "part": given})[1] == path
